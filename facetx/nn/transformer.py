@@ -1,0 +1,71 @@
+"""The one transformer of facetx: tokens, attention bias and pooling are exchanged, the rest is shared."""
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from facetx.contract import InputContract
+from facetx.nn.biases import AttentionBias
+from facetx.nn.encoder import Encoder
+
+
+class Pooling(Protocol):
+    """See ``facetx.nn.pooling``."""
+
+    prefix: int
+
+    def prepend(self, x: Tensor) -> Tensor: ...
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+class FaceTransformer(nn.Module):
+    """Face images to embeddings.
+
+    Args:
+        tokens: Images -> (B, N, D).
+        positions: Adds positions to the (B, T, D) tokens, a class token included.
+        encoder: (B, T, D) -> (B, T, D).
+        pooling: Tokens -> (B, D), with ``prefix`` tokens of its own before the patches.
+        embedding_dim: Width E of what comes out.
+        bias: Added to the attention scores of each layer.
+        neck: (B, D) -> (B, E), after the pooling.
+        dropout: On the tokens, after the positions.
+        contract: What the network expects of its images.
+
+    Shapes: images (B, 3, H, W), already scaled by the contract, and keypoints (B, 5, 2) in [0, 1] where
+    ``needs_keypoints`` -> (B, E), not normalised.
+    """
+
+    def __init__(
+        self,
+        tokens: nn.Module,
+        positions: nn.Module,
+        encoder: Encoder,
+        pooling: Pooling,
+        embedding_dim: int,
+        bias: AttentionBias | None = None,
+        neck: nn.Module | None = None,
+        dropout: float = 0.0,
+        contract: InputContract = InputContract(),
+    ):
+        super().__init__()
+        self.tokens = tokens
+        self.positions = positions
+        self.dropout = nn.Dropout(dropout)
+        self.bias = bias
+        self.encoder = encoder
+        self.pooling = pooling
+        self.neck = nn.Identity() if neck is None else neck
+        self.embedding_dim = embedding_dim
+        self.contract = contract
+
+    @property
+    def needs_keypoints(self) -> bool:
+        """Whether ``forward`` must be given the five facial keypoints."""
+        return self.bias is not None and self.bias.needs_keypoints
+
+    def forward(self, images: Tensor, keypoints: Tensor | None = None) -> Tensor:
+        bias = None if self.bias is None else self.bias(images, keypoints)
+        x = self.pooling.prepend(self.tokens(images))  # (B, N, D) -> (B, T, D)
+        x = self.dropout(self.positions(x))
+        return self.neck(self.pooling(self.encoder(x, bias)))  # (B, T, D) -> (B, D) -> (B, E)
