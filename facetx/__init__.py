@@ -1,0 +1,38 @@
+"""facetx: a research training framework for face recognition with transformers.
+
+Names are imported when they are first used, so ``import facetx`` is quick and pulls in no plotting, logging or
+model-zoo package.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "BACKBONES": "facetx.backbones",
+    "DATASETS": "facetx.data",
+    "EVALUATORS": "facetx.evaluators",
+    "HEADS": "facetx.heads",
+    "FacetxError": "facetx.errors",
+    "InputContract": "facetx.contract",
+    "FaceModel": "facetx.inference",
+    "create_backbone": "facetx.inference",
+    "create_head": "facetx.inference",
+    "list_backbones": "facetx.inference",
+    "list_heads": "facetx.inference",
+    "load_model": "facetx.inference",
+    "train": "facetx.training",
+}
+
+__all__ = ["__version__", *_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'facetx' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,85 @@
+"""Parameter groups, optimisers and the moving average of weights."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from facetx.nn import ClassToken, LearnedPositions
+from facetx.registry import Registry
+
+_NO_DECAY = (LearnedPositions, ClassToken)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The trainable parameters in two groups: weights that decay, and those that must not.
+
+    Norms, biases, positions and tokens are not decayed: pulling them to zero regularises nothing and costs accuracy
+    (big_vision and timm do likewise). Each group has its parameters' ``names`` for messages and logs.
+    """
+    no_decay = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        if isinstance(module, _NO_DECAY)
+        for name, _ in module.named_parameters()
+    }
+    groups: dict[bool, dict[str, Any]] = {
+        decays: {"params": [], "names": [], "weight_decay": weight_decay if decays else 0.0} for decays in (True, False)
+    }
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            group = groups[parameter.ndim > 1 and name not in no_decay]
+            group["params"].append(parameter)
+            group["names"].append(name)
+    return [g for g in groups.values() if g["params"]]
+
+
+def adamw(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> Callable[..., torch.optim.Optimizer]:
+    """Adam with decoupled weight decay (arXiv 1711.05101), the choice for transformers."""
+    return lambda groups, lr: torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps)
+
+
+def adam(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> Callable[..., torch.optim.Optimizer]:
+    """Adam (arXiv 1412.6980), whose weight decay is an L2 term in the gradient, as FaceRec trained."""
+    return lambda groups, lr: torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps)
+
+
+def sgd(momentum: float = 0.9, nesterov: bool = False) -> Callable[..., torch.optim.Optimizer]:
+    """Stochastic gradient descent with momentum, for CNNs; Face Transformer reports that it does not converge on it."""
+    return lambda groups, lr: torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+
+
+OPTIMIZERS = Registry("optimizer", [adamw, adam, sgd])
+
+
+class MovingAverage:
+    """An exponential moving average of a module's weights: ``average += (1 - decay) (weights - average)``.
+
+    The decay rises as (1 + step) / (10 + step) until it reaches ``decay``, so that a short run is not an average of
+    its random start. Buffers (batch norm's statistics) are copied.
+    """
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.decay = decay
+        self.state = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Takes the weights after step ``step`` (from 0) in."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        parameters = dict(module.named_parameters())
+        averaged: list[Tensor] = []
+        current: list[Tensor] = []
+        for name, value in module.state_dict().items():
+            if name in parameters:
+                averaged.append(self.state[name])
+                current.append(value)
+            else:
+                self.state[name].copy_(value)
+        torch._foreach_lerp_(averaged, current, weight)
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The L2 norm of all gradients together, a scalar that stays on the device."""
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
