@@ -1,7 +1,7 @@
 """Files to batches, and here the table of data sets.
 
 A data set has ``len``, ``labels`` (int64 (N,), 0..num_classes - 1), ``num_classes``, ``name``, and items
-``{"image": uint8 RGB (H, W, 3), "label": int}``, with ``keypoints`` ((5, 2) float32, (x, y) in [0, 1]) where it has them.
+``{"image": uint8 RGB (H, W, 3), "label": int}``, with ``keypoints`` ((5, 2) float32, (x, y) in [0, 1]) where known.
 """
 
 from typing import Literal

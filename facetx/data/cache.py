@@ -35,7 +35,8 @@ class Cached:
             if item["image"].shape != self._images.shape[1:]:
                 raise DataError(
                     f"{self.name}: item {index} is {item['image'].shape}, the first is "
-                    f"{tuple(self._images.shape[1:])}; a cache needs images of one size: align or resize the files, or set data.cache: false"
+                    f"{tuple(self._images.shape[1:])}; a cache needs images of one size: align or resize the "
+                    f"files, or set data.cache: false"
                 )
             self._images[index] = torch.from_numpy(item["image"])
             if self._keypoints is not None:

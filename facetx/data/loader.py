@@ -1,9 +1,11 @@
 """Batches for training, from any step on.
 
-Their order is a function of (seed, epoch), their augmentation of (seed, epoch, index). So nothing of a loader needs saving. A resumed run starts its loader at its step and gets the bytes that the first run
-would have had, with any number of workers.
+Their order is a function of (seed, epoch), their augmentation of (seed, epoch, index). So nothing
+of a loader needs saving. A resumed run starts its loader at its step and gets the bytes that the first run would have
+had, with any number of workers.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -61,8 +63,8 @@ class TrainingItems(Dataset[dict[str, Any]]):
         if (h, w) != (self.image_size, self.image_size):
             raise DataError(
                 f"{describe(self.dataset, index)}: {w}x{h} pixels, but the model takes "
-                f"{self.image_size}x{self.image_size}; align the faces, set model.args.image_size, or add the transform "
-                f"{{name: resize, args: {{size: {self.image_size}}}}}"
+                f"{self.image_size}x{self.image_size}; align the faces, set model.args.image_size, or add the "
+                f"transform {{name: resize, args: {{size: {self.image_size}}}}}"
             )
         return {**item, "unreadable": unreadable}
 
@@ -112,4 +114,11 @@ def training_loader(items: TrainingItems, sampler: StepSampler, workers: int, pi
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="fork" if workers else None,
+        worker_init_fn=_leave_signals_to_the_main_process,
     )
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the trainer still needs its workers to end the step.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

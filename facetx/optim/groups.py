@@ -37,19 +37,20 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 def adamw(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> Callable[..., torch.optim.Optimizer]:
     """Adam with decoupled weight decay (arXiv 1711.05101), the choice for transformers."""
-    return lambda groups, lr: torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps)
+    return lambda groups, lr: torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
 
 
 def adam(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> Callable[..., torch.optim.Optimizer]:
     """Adam (arXiv 1412.6980), whose weight decay is an L2 term in the gradient, as FaceRec trained."""
-    return lambda groups, lr: torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps)
+    return lambda groups, lr: torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps, fused=True)
 
 
 def sgd(momentum: float = 0.9, nesterov: bool = False) -> Callable[..., torch.optim.Optimizer]:
     """Stochastic gradient descent with momentum, for CNNs; Face Transformer reports that it does not converge on it."""
-    return lambda groups, lr: torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+    return lambda groups, lr: torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
 
 
+# All are fused: besides being quick, a fused optimiser skips its step where ``optimizer.found_inf`` is 1.
 OPTIMIZERS = Registry("optimizer", [adamw, adam, sgd])
 
 

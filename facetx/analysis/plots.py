@@ -1,0 +1,198 @@
+"""Pictures of a run: training curves, ROC, score histogram, and a sheet of pairs with their scores.
+
+Each function writes one file, of the type that its suffix names (png, pdf, svg), and touches no global state of
+matplotlib.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from facetx.evaluators.verification import VerificationResult
+from facetx.metrics.roc import MIN_EXPECTED_ACCEPTS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, told apart by the colour-blind too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
+RIGHT, WRONG = "#009E73", "#D55E00"
+INK, PALE = "#333333", "#D9D9D9"
+
+
+def plot_roc(results: Mapping[str, VerificationResult], path: str | Path) -> None:
+    """ROC curves over a logarithmic FAR axis, the TAR at each reported FAR with its 95 % interval.
+
+    The grey range on the left is where fewer than ten different pairs are expected to be accepted (of the result that
+    has most of them): what stands there hangs on a few pairs.
+    """
+    figure = _figure(7.2, 5.0)
+    ax = _axes(figure, 111, "FAR: different people accepted (%)", "TAR: same person accepted (%)")
+    most = max(r.roc.different for r in results.values())
+    left = 0.5 / most
+    ax.axvspan(
+        100 * left,
+        100 * MIN_EXPECTED_ACCEPTS / most,
+        color="#EFEFEF",
+        zorder=0,
+        linewidth=0,
+        label=f"fewer than {MIN_EXPECTED_ACCEPTS} of {most:,} different pairs: not well supported",
+    )
+    for i, (name, result) in enumerate(results.items()):
+        colour, a = COLOURS[i % len(COLOURS)], result.accuracy
+        free = (
+            int(np.searchsorted(result.roc.fpr, 0, side="right")) - 1
+        )  # the last point that accepts no different pair
+        ax.step(
+            100
+            * np.maximum(result.roc.fpr[free:], left),  # FAR 0 has no place on a log axis: it stands at its left end
+            100 * result.roc.tpr[free:],
+            where="post",
+            color=colour,
+            linewidth=1.8,
+            label=f"{name}: accuracy {100 * a.mean:.2f} % (se {100 * a.se:.2f}), AUC {100 * result.auc:.2f} %",
+        )
+        for t in result.tars:
+            ax.errorbar(
+                100 * t.target,
+                100 * t.tar,
+                yerr=[[100 * (t.tar - t.low)], [100 * (t.high - t.tar)]],
+                fmt="o",
+                markersize=5,
+                color=colour,
+                markerfacecolor=colour if t.supported else "white",
+                capsize=3,
+                linewidth=1.2,
+                zorder=3,
+            )
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.set_xlim(100 * left, 100)
+    ax.set_ylim(0, 101)
+    figure.legend(loc="outside upper left", frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def plot_score_histogram(result: VerificationResult, path: str | Path) -> None:
+    """How the scores of same and of different pairs lie about the threshold."""
+    figure = _figure(7.2, 4.4)
+    ax = _axes(figure, 111, "cosine of the two embeddings", "share of each kind of pairs (%)")
+    edges = np.linspace(min(result.scores.min(), 0), max(result.scores.max(), 1e-3), 61)
+    for kind, chosen, colour in (("same", result.same, COLOURS[0]), ("different", ~result.same, COLOURS[1])):
+        scores = result.scores[chosen]
+        ax.hist(
+            scores,
+            bins=edges.tolist(),
+            weights=np.full(len(scores), 100 / len(scores)),
+            color=colour,
+            alpha=0.65,
+            label=f"{kind}: {len(scores):,} pairs, mean {scores.mean():.3f}",
+        )
+    threshold = float(result.accuracy.thresholds.mean())
+    ax.axvline(threshold, color=INK, linewidth=1.2, linestyle="--", label=f"threshold {threshold:.3f}")
+    figure.suptitle(f"{result.name}: equal error rate {100 * result.eer:.2f} %", fontsize=11, color=INK)
+    figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=3)
+    _save(figure, path)
+
+
+def plot_training(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+    """Loss, accuracies and learning rate over the steps.
+
+    Args:
+        rows: Of ``metrics.jsonl``: each has "step" and some of "train/loss", "train/accuracy", "train/lr" and
+            "<evaluator>/accuracy" (a share in 0..1).
+        path: The picture.
+    """
+    accuracies = sorted({key for row in rows for key in row if key.endswith("/accuracy")})
+    figure = _figure(11.0, 3.6)
+    panels = (
+        ("training loss", "loss (nats)", ["train/loss"], 1.0),
+        ("accuracy", "accuracy (%)", accuracies, 100.0),
+        ("learning rate", "learning rate", ["train/lr"], 1.0),
+    )
+    for place, (title, unit, keys, scale) in enumerate(panels, start=1):
+        ax = _axes(figure, (1, 3, place), "step", unit)
+        ax.set_title(title, fontsize=11, color=INK, loc="left")
+        for i, key in enumerate(keys):
+            points = [(row["step"], scale * row[key]) for row in rows if key in row]
+            if points:
+                steps, values = zip(*points)
+                few = len(points) <= 30
+                colour, label = COLOURS[i % len(COLOURS)], key.removesuffix("/accuracy")
+                ax.plot(
+                    steps, values, color=colour, label=label, linewidth=1.6, marker="o" if few else "", markersize=3.5
+                )
+        ax.set_ylim(bottom=0)
+        if len(keys) > 1:
+            ax.legend(frameon=False, fontsize=9, loc="lower right")
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:.1e}".replace("e-0", "e-") if value else "0")
+    _save(figure, path)
+
+
+def plot_pairs(
+    images_a: Sequence[np.ndarray],
+    images_b: Sequence[np.ndarray],
+    scores: Sequence[float] | np.ndarray,
+    same: Sequence[bool] | np.ndarray,
+    threshold: float,
+    path: str | Path,
+) -> None:
+    """A sheet of pairs, four in a row: the score, who they are, and whether the decision was right, by colour and sign.
+
+    Args:
+        images_a, images_b: The N first and second images, uint8 RGB, all of one size (H, W, 3).
+        scores: (N,) cosines.
+        same: (N,) whether they are one person.
+        threshold: A pair is taken for one person where its score is above.
+        path: The picture.
+    """
+    columns = 4
+    lines = -(-len(scores) // columns)
+    figure = _figure(2.6 * columns, 1.58 * lines + 0.4)
+    for i, (a, b, score, one) in enumerate(zip(images_a, images_b, scores, same)):
+        right = (score > threshold) == one
+        colour = RIGHT if right else WRONG
+        ax = figure.add_subplot(lines, columns, i + 1)
+        gap = np.full((len(a), max(1, len(a) // 28), 3), 255, np.uint8)
+        ax.imshow(np.concatenate([a, gap, b], axis=1))
+        ax.set(xticks=[], yticks=[])
+        for spine in ax.spines.values():
+            spine.set(color=colour, linewidth=3)
+        kind = "same" if one else "different"
+        ax.set_title(f"{'✓' if right else '✗'}  {score:.2f}  {kind}", fontsize=10, color=colour, pad=5)
+    figure.suptitle(
+        f"Above {threshold:.2f} taken for one person.  ✓ decided rightly, ✗ wrongly", fontsize=10, color=INK
+    )
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that draws without a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _axes(figure: Figure, place: Any, x: str, y: str) -> Axes:
+    """Axes with a light grid and no box."""
+    ax = figure.add_subplot(*place) if isinstance(place, tuple) else figure.add_subplot(place)
+    ax.set_xlabel(x, color=INK)
+    ax.set_ylabel(y, color=INK)
+    ax.grid(color=PALE, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.tick_params(colors=INK, labelsize=9)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(PALE)
+    return ax
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    figure.savefig(path, dpi=150)

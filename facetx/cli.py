@@ -1,0 +1,28 @@
+"""What the scripts share: errors without a traceback, and exit codes.
+
+0 done; 2 a mistake that the user can mend; 128 + n stopped by signal n.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+
+
+def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int]) -> int:
+    """Parses the command line, runs ``main``, and returns the exit code."""
+    from facetx.errors import FacetxError
+
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    args = parser.parse_args()
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("facetx").setLevel(logging.INFO)
+    try:
+        return main(args)
+    except FacetxError as error:
+        if args.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,211 @@
+"""Reads settings, and says everything that is wrong with them at once."""
+
+import json
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from facetx.config import yaml_file
+from facetx.config.parts import From, args_model, check_args
+from facetx.config.settings import Settings
+from facetx.config.yaml_file import Path_
+from facetx.errors import ConfigError, UnknownNameError, did_you_mean
+
+
+def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """The settings in a YAML file, with ``key.subkey=value`` overrides (values are YAML; list items by number).
+
+    Raises ``ConfigError`` that lists every problem: file, line, key, what was got, what is allowed.
+    """
+    raw, lines = yaml_file.read(path)
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: holds {_show(raw)}; settings are keys and values, such as 'name: my_run'")
+    places = {p: f"{path}:{line}" for p, line in lines.items()}
+    for override in overrides:
+        keys = _apply_override(raw, override)
+        places[keys] = f"command line ({override})"
+    return check_settings(raw, str(path), places)
+
+
+def check_settings(raw: dict[str, Any], name: str = "settings", places: dict[Path_, str] | None = None) -> Settings:
+    """Plain values as settings. ``places`` says where each path came from, for messages."""
+    places = places or {}
+    problems: dict[Path_, str] = {}
+    settings: Settings | None = None
+    expanded = _expand(Settings, raw)
+    try:
+        settings = Settings.model_validate_json(json.dumps(expanded, default=str))
+    except ValidationError as error:
+        problems |= {_as_written(e["loc"], raw): _explain(e, _known_keys(Settings, e["loc"])) for e in error.errors()}
+    for path, part, source in _parts(Settings, expanded):
+        for where, text in _check_part(path, part, source).items():
+            problems.setdefault(_as_written(where, raw), text)
+    if problems:
+        listed = sorted(f"{_place(path, places, name)}: {_dotted(path)}: {text}" for path, text in problems.items())
+        raise ConfigError("\n".join([f"{len(listed)} problem{'s' * (len(listed) > 1)} in the settings", *listed]))
+    assert settings is not None
+    return settings
+
+
+def to_yaml(settings: Settings) -> str:
+    """Settings as YAML that ``load_settings`` takes, every default written out."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def differences(old: Any, new: Any, path: Path_ = ()) -> Iterator[tuple[str, Any, Any]]:
+    """The dotted keys in which two trees of plain values differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(k for k in new if k not in old)]:
+            yield from differences(old.get(key), new.get(key), (*path, key))
+    elif old != new:
+        yield _dotted(path), old, new
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> Path_:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"command line: {override!r} is no override; write key.subkey=value, such as optim.lr=3e-4")
+    value, _ = yaml_file.parse(text, f"command line: {override}") if text.strip() else (None, {})
+    at: Any = raw
+    path: list[str | int] = []
+    keys = key.split(".")
+    for i, k in enumerate(keys):
+        last = i == len(keys) - 1
+        if isinstance(at, list):
+            if not k.isdigit() or int(k) >= len(at):
+                raise ConfigError(
+                    f"command line: {override}: {_dotted(path)} is a list of {len(at)}; say which item by its number, "
+                    f"0 to {len(at) - 1}"
+                )
+            slot: str | int = int(k)
+        else:
+            slot = k
+            if not last and isinstance(at.get(k), str):
+                at[k] = {"name": at[k]}
+            elif not last:
+                at.setdefault(k, {})
+        path.append(slot)
+        if last:
+            at[slot] = value
+        elif not isinstance(at[slot], dict | list):
+            raise ConfigError(f"command line: {override}: {_dotted(path)} is {_show(at[slot])} and has no keys")
+        else:
+            at = at[slot]
+    return tuple(path)
+
+
+def _expand(model: Any, raw: Any) -> Any:
+    """``raw`` with each part in its long form: ``flip`` is ``{name: flip}``, and one head is a list of one."""
+    if not isinstance(raw, dict):
+        return raw
+    out = dict(raw)
+    for key, field in model.model_fields.items():
+        if key not in raw:
+            continue
+        if any(isinstance(m, From) for m in field.metadata):
+            out[key] = _long(field.annotation, raw[key])
+        elif items := list(_items(field.annotation)):
+            out[key] = [_long(items[0][0], item) for item in (raw[key] if isinstance(raw[key], list) else [raw[key]])]
+    return out
+
+
+def _long(part: Any, value: Any) -> Any:
+    value = {"name": value} if isinstance(value, str) else value
+    default = part.model_fields["name"].default
+    if isinstance(value, dict) and isinstance(default, str):
+        value = {"name": default, **value}
+    return _expand(part, value)
+
+
+def _parts(model: type[BaseModel], raw: dict[str, Any], path: Path_ = ()) -> Iterator[tuple[Path_, Any, From]]:
+    """Every polymorphic part in expanded settings, with its table."""
+    for key, field in model.model_fields.items():
+        value = raw.get(key)
+        for source in (m for m in field.metadata if isinstance(m, From)):
+            yield (*path, key), value, source
+        for _, source in _items(field.annotation):
+            yield from (((*path, key, i), item, source) for i, item in enumerate(value or ()))
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and isinstance(value, dict):
+            yield from _parts(field.annotation, value, (*path, key))
+
+
+def _items(annotation: Any) -> Iterator[tuple[type[BaseModel], From]]:
+    """The part and the table in ``tuple[Annotated[Part, From(table)], ...]``."""
+    for argument in typing.get_args(annotation):
+        if typing.get_origin(argument) is typing.Annotated:
+            for source in (m for m in argument.__metadata__ if isinstance(m, From)):
+                yield argument.__origin__, source
+
+
+def _check_part(path: Path_, part: Any, source: From) -> dict[Path_, str]:
+    name, args = (part.get("name"), part.get("args", {})) if isinstance(part, dict) else (None, None)
+    if not isinstance(name, str) or not isinstance(args, dict):
+        return {}  # the structure's own check says so
+    try:
+        builder = source.registry[name]
+    except UnknownNameError as error:
+        return {(*path, "name"): str(error)}
+    problems = {(*path, "args", k): "is given by facetx itself; leave it out" for k in source.provided if k in args}
+    try:
+        check_args(builder, {k: v for k, v in args.items() if k not in source.provided}, source.provided)
+    except ValidationError as error:
+        known = list(args_model(builder, source.provided).model_fields)
+        problems |= {(*path, "args", *e["loc"]): _explain(e, known) for e in error.errors()}
+    return problems
+
+
+def _as_written(path: Path_, raw: Any) -> Path_:
+    """A path of pydantic's without the numbers of lists that YAML had as one item."""
+    out: list[str | int] = []
+    for key in path:
+        if isinstance(key, int) and not isinstance(raw, list):
+            continue
+        out.append(key)
+        raw = raw[key] if isinstance(raw, list) or (isinstance(raw, dict) and key in raw) else None
+    return tuple(out)
+
+
+def _known_keys(model: Any, path: Path_) -> list[str]:
+    """The keys that stand beside the last one of ``path``."""
+    for key in path[:-1]:
+        if isinstance(key, str) and key in model.model_fields:
+            model = next(_models(model.model_fields[key].annotation), model)
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models(argument)
+
+
+def _explain(error: Any, known: Sequence[str]) -> str:
+    """One of pydantic's errors in our words."""
+    key = str(error["loc"][-1]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        return f"unknown key; {did_you_mean(key, known)}"
+    if error["type"] == "missing":
+        return "is required and not given"
+    text = error["msg"].removeprefix("Value error, ")
+    text = text[0].lower() + text[1:]
+    return text if error["type"] == "value_error" else f"{text}, got {_show(error['input'])}"
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    return ".".join(str(p) for p in path)
+
+
+def _place(path: Path_, places: dict[Path_, str], name: str) -> str:
+    while path and path not in places:
+        path = path[:-1]
+    return places.get(path, name) if path else name

@@ -1,0 +1,96 @@
+"""Polymorphic parts of the settings: a name from a table and arguments that fit its builder's signature."""
+
+import inspect
+import json
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, create_model
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from facetx.errors import ConfigError
+from facetx.registry import Registry
+
+
+class Strict(BaseModel):
+    """Settings: frozen, no unknown keys, and no value taken for another type (``true`` is not 1)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Part(Strict):
+    """A name and its arguments. In YAML ``flip`` alone is short for ``{name: flip}``."""
+
+    name: str
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class From:
+    """Annotates a part with the table that its name is looked up in.
+
+    Args:
+        registry: The table.
+        provided: Arguments that the caller of the builder adds itself, so that YAML must not give them.
+    """
+
+    def __init__(self, registry: Registry[Any], provided: tuple[str, ...] = ()):
+        self.registry = registry
+        self.provided = provided
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        json_schema = handler.resolve_ref_schema(handler(schema))
+        options = []
+        for name in self.registry:
+            args = args_model(self.registry[name], self.provided).model_json_schema()
+            options.append(
+                {"if": {"properties": {"name": {"const": name}}}, "then": {"properties": {"args": args}}},
+            )
+        own = {
+            **json_schema,
+            "properties": {**json_schema["properties"], "name": {"enum": self.registry.names()}},
+            "allOf": options,
+        }
+        return {"anyOf": [{"enum": self.registry.names()}, own]}
+
+
+def args_model(builder: Callable[..., Any], provided: tuple[str, ...] = ()) -> type[BaseModel]:
+    """The arguments of ``builder``, by its signature, as a model that checks them."""
+    hints = typing.get_type_hints(builder, include_extras=True)
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(builder).parameters.items():
+        if name in provided:
+            continue
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            # ``**sizes: Unpack[EncoderSizes]``: every key of the typed dictionary may be given.
+            (sizes,) = typing.get_args(hints[name])
+            fields |= {key: (hint, None) for key, hint in typing.get_type_hints(sizes).items()}
+        else:
+            required = parameter.default is inspect.Parameter.empty
+            fields[name] = (hints.get(name, Any), ... if required else parameter.default)
+    return create_model(f"{builder.__name__}_args", __config__=Strict.model_config, **fields)
+
+
+def check_args(builder: Callable[..., Any], args: dict[str, Any], provided: tuple[str, ...] = ()) -> dict[str, Any]:
+    """``args`` as the types that ``builder`` wants. Raises pydantic's ``ValidationError`` where they do not fit.
+
+    Goes through JSON, in which a strict check lets a list be a tuple and 1 be 1.0, but not ``true`` be 1.
+    """
+    model = args_model(builder, provided).model_validate_json(json.dumps(args, default=str))
+    return {name: getattr(model, name) for name in model.model_fields_set}
+
+
+def create(registry: Registry[Any], part: Part, **provided: Any) -> Any:
+    """Builds a part: its builder, called with its checked arguments and what the caller provides.
+
+    Raises ``ConfigError`` with the part's name where the builder refuses the values.
+    """
+    builder = registry[part.name]
+    try:
+        args = check_args(builder, part.args, tuple(provided))
+        return builder(**provided, **args)
+    except ValidationError as error:
+        raise ConfigError(f"{registry.kind} {part.name}: {error}") from error
+    except ValueError as error:
+        raise type(error)(f"{registry.kind} {part.name}: {error}") from error

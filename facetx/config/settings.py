@@ -1,0 +1,145 @@
+"""All settings of a training run, field by field."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from facetx.backbones import BACKBONES
+from facetx.config.parts import From, Part, Strict
+from facetx.data import DATASETS
+from facetx.data.samplers import SAMPLERS
+from facetx.data.transforms import TRANSFORMS
+from facetx.evaluators import EVALUATORS
+from facetx.heads import HEADS
+from facetx.optim import OPTIMIZERS, SCHEDULES
+from facetx.tasks import TASKS
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+
+
+class InputSettings(Strict):
+    """What the network expects of its images, in place of the backbone's own contract."""
+
+    color: Literal["RGB", "BGR"] = "RGB"
+    """Channel order that the network is fed. Files and batches are RGB always."""
+    mean: tuple[float, ...] = (127.5,)
+    """Subtracted, in units of 0..255: one number, or one a channel."""
+    std: tuple[float, ...] = (127.5,)
+    """Divided by, in units of 0..255."""
+
+
+class DataSettings(Part):
+    """The training set and how batches are made of it."""
+
+    sampler: Annotated[Part, From(SAMPLERS)] = Part(name="shuffled")
+    """Which items make a batch."""
+    transforms: tuple[Annotated[Part, From(TRANSFORMS)], ...] = ()
+    """Augmentations, in order."""
+    cache: bool = False
+    """Keep decoded images in memory, shared by the workers: N x H x W x 3 bytes."""
+    workers: NotNegative = 2
+    """Processes that read and augment. They change speed and nothing else."""
+    skip_limit: NotNegative = 10
+    """How many unreadable images may be stepped over before the run stops."""
+
+
+class ModelSettings(Part):
+    """The backbone."""
+
+    input: InputSettings | None = None
+    """In place of the backbone's own input contract."""
+
+
+class HeadSettings(Part):
+    """A loss on the embeddings."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on this loss where several are summed."""
+
+
+class OptimSettings(Part):
+    """The optimiser and what happens around its step."""
+
+    name: str = "adamw"
+    lr: Annotated[float, Field(gt=0)]
+    """Base learning rate, which the schedule scales."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """On weights only: norms, biases, positions and tokens are not decayed."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Gradients are scaled down to this L2 norm, all together."""
+    accumulate: Positive = 1
+    """Parts that a batch is computed in, one after the other, to fit memory. The step is the same."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of a moving average of the backbone's weights, which is then what is evaluated and published."""
+
+
+class ScheduleSettings(Part):
+    """The learning rate over the steps."""
+
+    name: str = "cosine"
+    warmup_steps: NotNegative = 0
+    """Steps of linear warm-up before the schedule begins."""
+
+
+class TrainSettings(Strict):
+    """The loop."""
+
+    steps: Positive | None = None
+    """Optimiser steps in all. Give either this or epochs."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the data in all, in place of steps."""
+    batch_size: Positive
+    """Images a step."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the backbone's matrix products. "auto": bf16 on CUDA, fp32 on CPU. Heads are fp32 always."""
+    compile: bool = False
+    """torch.compile the backbone."""
+    log_every: Positive = 20
+    """Steps between two rows of metrics, each the mean over these steps."""
+    checkpoint_every: Positive = 500
+    """Steps between two checkpoints."""
+    keep: Positive = 2
+    """How many of the latest checkpoints stay; the best one always does."""
+    stop_after_bad_steps: Positive = 20
+    """Steps in a row with a loss or gradient that is not finite (each is skipped) after which the run stops."""
+
+    @model_validator(mode="after")
+    def _steps_or_epochs(self) -> "TrainSettings":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs, and not both")
+        return self
+
+
+class EvaluatorSettings(Part):
+    """A benchmark to run during training and at its end."""
+
+    every: Positive | None = None
+    """Steps between two evaluations; at the end only, unless given."""
+
+
+class Settings(Strict):
+    """One training run. Everything that decides a number stands here."""
+
+    name: str
+    """Of the run, and of its folder below runs/ unless --run-dir says another."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the initial weights, the data order, augmentation and dropout."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute. "auto" is CUDA where there is one."""
+    task: Annotated[Part, From(TASKS, ("backbone", "head"))] = Part(name="recognition")
+    """What is learnt."""
+    data: Annotated[DataSettings, From(DATASETS)]
+    model: Annotated[ModelSettings, From(BACKBONES)]
+    head: Annotated[
+        tuple[Annotated[HeadSettings, From(HEADS, ("embedding_dim", "num_classes"))], ...],
+        Field(min_length=1),
+    ]
+    """The loss, or a list of losses that are summed by weight."""
+    optim: Annotated[OptimSettings, From(OPTIMIZERS)]
+    schedule: Annotated[ScheduleSettings, From(SCHEDULES)] = ScheduleSettings()
+    train: TrainSettings
+    evaluators: tuple[Annotated[EvaluatorSettings, From(EVALUATORS)], ...] = ()
+    select: str | None = None
+    """The metric that decides which checkpoint is the best, as "<evaluator>/<value>"; higher is better. Choose one on
+    a validation split, never on the benchmark that will be reported."""

@@ -1,0 +1,174 @@
+"""Settings to the objects that train: all of them, or a ``FacetxError`` before the first step."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from facetx.backbones import BACKBONES
+from facetx.config import Settings, create
+from facetx.contract import InputContract
+from facetx.data import DATASETS
+from facetx.data.cache import Cached
+from facetx.data.loader import StepSampler, TrainingItems
+from facetx.data.samplers import SAMPLERS
+from facetx.data.transforms import TRANSFORMS
+from facetx.errors import ConfigError
+from facetx.evaluators import EVALUATORS
+from facetx.heads import HEADS
+from facetx.nn.profile import parameter_count, profile, run_on_meta
+from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, parameter_groups
+from facetx.tasks import TASKS
+
+
+@dataclass
+class Run:
+    """What ``build`` makes of settings."""
+
+    settings: Settings
+    device: torch.device
+    dataset: Any
+    items: TrainingItems
+    task: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    evaluators: list[Any]
+    total_steps: int
+    steps_per_epoch: int
+
+    @property
+    def backbone(self) -> Any:
+        return self.task.backbone
+
+    @property
+    def precision(self) -> str:
+        """ "bf16" or "fp32", "auto" resolved."""
+        asked = self.settings.train.precision
+        return asked if asked != "auto" else ("bf16" if self.device.type == "cuda" else "fp32")
+
+    def sampler(self, start: int) -> StepSampler:
+        """The batches from step ``start`` to the end."""
+        s = self.settings
+        batches = create(SAMPLERS, s.data.sampler)
+        return StepSampler(batches, self.dataset.labels, s.train.batch_size, s.seed, start, self.total_steps)
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto", "cpu" or "cuda" as a device. Raises ``ConfigError`` where there is no CUDA."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: cuda is asked for, and PyTorch finds no CUDA device; use device=auto or device=cpu")
+    return torch.device(name)
+
+
+def build_backbone(settings: Settings) -> Any:
+    """The backbone that the settings name, with its input contract, on the CPU."""
+    backbone = create(BACKBONES, settings.model)
+    if settings.model.input is not None:
+        own: InputContract = backbone.contract
+        backbone.contract = dataclasses.replace(own, **settings.model.input.model_dump())
+    return backbone
+
+
+def build(settings: Settings) -> Run:
+    """Builds everything. The initial weights are a function of ``settings.seed``."""
+    device = pick_device(settings.device)
+    dataset = create(DATASETS, settings.data)
+
+    torch.manual_seed(settings.seed)
+    backbone = build_backbone(settings)
+    sizes = {"embedding_dim": backbone.embedding_dim, "num_classes": dataset.num_classes}
+    heads = [(h.weight, create(HEADS, h, **sizes)) for h in settings.head]
+    head = heads[0][1] if len(heads) == 1 and heads[0][0] == 1.0 else None
+    task = create(TASKS, settings.task, backbone=backbone, head=head).to(device)
+
+    evaluators = [create(EVALUATORS, e) for e in settings.evaluators]
+    names = [e.name for e in evaluators]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"evaluators: {names.count(name)} are called {name!r}; give each its own args.name")
+    if settings.select is not None and settings.select.split("/")[0] not in names:
+        raise ConfigError(f"select: {settings.select!r} is no value of an evaluator; they are {', '.join(names)}")
+
+    transforms = [create(TRANSFORMS, t) for t in settings.data.transforms]
+    items = TrainingItems(dataset, transforms, settings.seed, backbone.contract.size)
+    optimizer = create(OPTIMIZERS, settings.optim)(
+        parameter_groups(task, settings.optim.weight_decay), lr=settings.optim.lr
+    )
+    batches = create(SAMPLERS, settings.data.sampler)
+    steps_per_epoch = len(batches(dataset.labels, settings.train.batch_size, settings.seed, 0))
+    total = settings.train.steps or math.ceil((settings.train.epochs or 0) * steps_per_epoch)
+    if settings.schedule.warmup_steps >= total:
+        raise ConfigError(
+            f"schedule.warmup_steps: {settings.schedule.warmup_steps} steps of warm-up in a run of {total}; lower it"
+        )
+    if settings.train.batch_size % settings.optim.accumulate:
+        raise ConfigError(
+            f"optim.accumulate: {settings.optim.accumulate} does not divide train.batch_size "
+            f"{settings.train.batch_size}"
+        )
+    return Run(
+        settings=settings,
+        device=device,
+        dataset=dataset,
+        items=items,
+        task=task,
+        optimizer=optimizer,
+        schedule=create(SCHEDULES, settings.schedule),
+        evaluators=evaluators,
+        total_steps=total,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
+def with_cache(run: Run) -> None:
+    """Puts the cache in, where the settings ask for one. Apart from ``build``, since it reads the first image."""
+    if run.settings.data.cache:
+        run.items.dataset = Cached(run.dataset)
+
+
+def describe_run(run: Run) -> str:
+    """What a run will train, and what it will cost: for --dry-run and the head of a log."""
+    s, p = run.settings, profile(run.backbone)
+    head = parameter_count(run.task.head)  # type: ignore[arg-type]
+    epochs = run.total_steps / run.steps_per_epoch
+    lines = [
+        f"{s.name}: {s.model.name} + {' + '.join(h.name for h in s.head)} on {run.dataset.name}",
+        f"  data        {len(run.dataset):,} images of {run.dataset.num_classes:,} identities",
+        f"  backbone    {p.parameters / 1e6:.2f} M parameters, {p.macs / 1e9:.3f} GMACs an image "
+        f"({(p.macs - p.attention_macs) / 1e9:.3f} without the attention products)",
+        f"  head        {head / 1e6:.2f} M parameters",
+        f"  input       {run.backbone.contract}",
+        f"  steps       {run.total_steps:,} of {s.train.batch_size} images: {epochs:.2f} epochs of {run.steps_per_epoch:,}",
+        f"  memory      about {memory_estimate(run) / 2**20:,.0f} MiB on {run.device} for weights, gradients, "
+        f"optimiser and activations",
+        f"  precision   {run.precision} on {run.device}, {'compiled' if s.train.compile else 'eager'}",
+    ]
+    return "\n".join(lines)
+
+
+def memory_estimate(run: Run) -> int:
+    """Bytes: fp32 weights, their gradients, the optimiser's state, and what a backward pass keeps.
+
+    The last is counted on one image without values, so nothing is allocated; a fused kernel may keep less.
+    """
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            kept[id(tensor)] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        output = run_on_meta(run.backbone, run.backbone.contract.size)
+    del output
+    copies = 2 + {"sgd": 1}.get(run.settings.optim.name, 2)
+    weights = 4 * copies * sum(q.numel() for q in run.task.parameters())
+    batch = run.settings.train.batch_size // run.settings.optim.accumulate
+    activations = batch * sum(kept.values()) // (2 if run.precision == "bf16" else 1)
+    logits = 3 * 4 * batch * run.dataset.num_classes
+    return weights + activations + logits

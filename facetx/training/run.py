@@ -1,0 +1,51 @@
+"""A run and its folder: settings, log, checkpoints, metrics, pictures."""
+
+import logging
+from pathlib import Path
+
+from facetx.analysis.report import write_pictures
+from facetx.config import Settings, to_yaml
+from facetx.errors import ConfigError
+from facetx.training.checkpoint import Checkpoint, find_checkpoint
+from facetx.training.loop import Outcome, train
+from facetx.training.sinks import read_rows
+
+log = logging.getLogger("facetx")
+SETTINGS = "settings.yaml"
+
+
+def start_run(settings: Settings, folder: Path, resume: str = "auto") -> Outcome:
+    """Trains in ``folder``, new or taken up again, and draws its pictures.
+
+    Args:
+        settings: Of the run.
+        folder: ``settings.yaml``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/`` and ``pictures/`` are its content.
+        resume: "auto" goes on where the folder's run stopped, or begins it; "never" wants an empty folder; anything
+            else is the path of a checkpoint, or of another run, to go on from in an empty folder.
+
+    Raises ``FacetxError`` for what the user can mend.
+    """
+    checkpoint = find_start(folder, resume)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SETTINGS).write_text(to_yaml(settings), encoding="utf-8")
+    if checkpoint:
+        log.info("going on from %s, step %d", checkpoint.path, checkpoint.step)
+    outcome = train(settings, folder, checkpoint)
+    write_pictures(folder / "pictures", read_rows(folder / "metrics.jsonl"), outcome.results)
+    return outcome
+
+
+def find_start(folder: Path, resume: str) -> Checkpoint | None:
+    """Where a run in ``folder`` begins: a checkpoint, or None for the beginning. See ``start_run``."""
+    content = list(folder.iterdir()) if folder.is_dir() else []
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: is a file; a run needs a folder")
+    if resume == "auto":
+        if content and not (folder / SETTINGS).exists():
+            raise ConfigError(f"{folder}: is not empty and no run of facetx; choose another --run-dir")
+        return find_checkpoint(folder) if (folder / "checkpoints").is_dir() else None
+    if content:
+        raise ConfigError(
+            f"{folder}: is not empty; go on with --resume auto, choose another --run-dir, or move the folder away"
+        )
+    return None if resume == "never" else find_checkpoint(resume)

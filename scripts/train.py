@@ -1,0 +1,36 @@
+"""Trains what a YAML file describes, or goes on with it: python scripts/train.py --config configs/quickstart.yaml"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from facetx.cli import run_script
+
+
+def main(args: argparse.Namespace) -> int:
+    from facetx.config import load_settings
+    from facetx.training import build, describe_run, start_run
+
+    settings = load_settings(args.config, args.overrides)
+    if args.dry_run:
+        print(describe_run(build(settings)))
+        return 0
+    folder = Path(args.run_dir or f"runs/{settings.name}")
+    outcome = start_run(settings, folder, args.resume)
+    if outcome.signal:
+        print(f"stopped by signal {outcome.signal} at step {outcome.step}; the same command goes on from there")
+        return 128 + outcome.signal
+    for name, result in outcome.results.items():
+        print(f"{name}: accuracy {result.accuracy.mean:.4f} +- {result.accuracy.std:.4f}")
+    print(f"done: {folder}/pictures  |  curves: tensorboard --logdir {folder}  |  notebook: notebooks/quickstart.ipynb")
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, help="YAML file, such as configs/quickstart.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as optim.lr=3e-4")
+    parser.add_argument("--run-dir", help="folder of the run (default: runs/<name>)")
+    parser.add_argument("--resume", default="auto", metavar="auto|never|PATH", help="where to begin (default: auto)")
+    parser.add_argument("--dry-run", action="store_true", help="check and build everything, print its cost, and stop")
+    sys.exit(run_script(parser, main))
