@@ -22,7 +22,8 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
     except FacetxError as error:
         if args.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        # A loader worker's error arrives with the worker's traceback before its own words.
+        print(f"error: {str(error).rpartition(f'{type(error).__name__}: ')[2]}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

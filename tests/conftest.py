@@ -1,9 +1,11 @@
-"""Shared by all tests: the way to reference data that a user does not have."""
+"""Shared by all tests: reference data that a user does not have, and a small world to train in."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -20,3 +22,53 @@ def shared(path: str) -> Path:
 def _same_start():
     """Every test starts from the same random state, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory) -> Path:
+    """Six identities of five PNGs of 32x32: a pattern of each identity's own, under noise."""
+    root = tmp_path_factory.mktemp("faces")
+    rng = np.random.default_rng(0)
+    for identity in range(6):
+        pattern = rng.integers(0, 256, (4, 4, 3)).repeat(8, 0).repeat(8, 1)
+        folder = root / f"person_{identity}"
+        folder.mkdir()
+        for i in range(5):
+            noisy = np.clip(pattern + rng.normal(0, 20, pattern.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def small(faces) -> dict:
+    """Plain settings of a run that takes a second: a ViT of 16 tokens on ``faces``, 5 batches an epoch."""
+    return {
+        "name": "small",
+        "data": {
+            "name": "image_folder",
+            "args": {"root": str(faces)},
+            "transforms": ["flip", {"name": "shift", "args": {"pixels": 2}}],
+            "workers": 0,
+        },
+        "model": {
+            "name": "vit_p8s8_tiny",
+            "args": {"image_size": 32, "dim": 16, "depth": 1, "heads": 2, "head_dim": 8, "mlp_dim": 32, "dropout": 0.1},
+        },
+        "head": {"name": "cosface", "args": {"scale": 16.0, "margin": 0.1}},
+        "optim": {"lr": 1e-3},
+        "train": {"steps": 12, "batch_size": 6, "log_every": 3, "checkpoint_every": 4},
+        "evaluators": [
+            {
+                "name": "folder_pairs",
+                "every": 6,
+                "args": {"root": str(faces), "part": "all", "folds": 2, "pairs_per_fold": 5, "name": "val"},
+            }
+        ],
+        "select": "val/accuracy",
+    }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """The models here are too small to share between threads, and a process of one thread can fork."""
+    torch.set_num_threads(1)

@@ -165,7 +165,7 @@ def _as_written(path: Path_, raw: Any) -> Path_:
         if isinstance(key, int) and not isinstance(raw, list):
             continue
         out.append(key)
-        raw = raw[key] if isinstance(raw, list) or (isinstance(raw, dict) and key in raw) else None
+        raw = raw[key] if isinstance(raw, list) or (isinstance(raw, dict) and key in raw) else None  # type: ignore[index]
     return tuple(out)
 
 

@@ -4,6 +4,7 @@ import inspect
 import json
 import typing
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, create_model
@@ -47,17 +48,17 @@ class From:
             options.append(
                 {"if": {"properties": {"name": {"const": name}}}, "then": {"properties": {"args": args}}},
             )
-        own = {
-            **json_schema,
-            "properties": {**json_schema["properties"], "name": {"enum": self.registry.names()}},
-            "allOf": options,
-        }
-        return {"anyOf": [{"enum": self.registry.names()}, own]}
+        names: dict[str, Any] = {"enum": self.registry.names()}
+        if self.registry.prefixes:
+            names = {"anyOf": [names, {"type": "string", "pattern": f"^({'|'.join(self.registry.prefixes)}):"}]}
+        own = {**json_schema, "properties": {**json_schema["properties"], "name": names}, "allOf": options}
+        return {"anyOf": [names, own]}
 
 
 def args_model(builder: Callable[..., Any], provided: tuple[str, ...] = ()) -> type[BaseModel]:
     """The arguments of ``builder``, by its signature, as a model that checks them."""
-    hints = typing.get_type_hints(builder, include_extras=True)
+    function = builder.func if isinstance(builder, partial) else builder
+    hints = typing.get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(builder).parameters.items():
         if name in provided:
@@ -69,7 +70,7 @@ def args_model(builder: Callable[..., Any], provided: tuple[str, ...] = ()) -> t
         else:
             required = parameter.default is inspect.Parameter.empty
             fields[name] = (hints.get(name, Any), ... if required else parameter.default)
-    return create_model(f"{builder.__name__}_args", __config__=Strict.model_config, **fields)
+    return create_model(f"{function.__name__}_args", __config__=Strict.model_config, **fields)
 
 
 def check_args(builder: Callable[..., Any], args: dict[str, Any], provided: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -4,7 +4,8 @@ A data set has ``len``, ``labels`` (int64 (N,), 0..num_classes - 1), ``num_class
 ``{"image": uint8 RGB (H, W, 3), "label": int}``, with ``keypoints`` ((5, 2) float32, (x, y) in [0, 1]) where known.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 from facetx.data.folder import ImageFolder
 from facetx.data.synthetic import SyntheticFaces
@@ -25,4 +26,4 @@ def synthetic_faces(
     return SyntheticFaces(identities, images_per_identity, seed, first_identity, size)
 
 
-DATASETS = Registry("data set", [image_folder, synthetic_faces])
+DATASETS: Registry[Callable[..., Any]] = Registry("data set", [image_folder, synthetic_faces])

@@ -108,7 +108,7 @@ def training_loader(items: TrainingItems, sampler: StepSampler, workers: int, pi
     """The batches of ``sampler``, read by ``workers`` processes (0: in this one)."""
     return DataLoader(
         items,
-        batch_sampler=sampler,  # type: ignore[arg-type]
+        batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,

@@ -69,4 +69,4 @@ def identities(images: int = 4) -> EpochBatches:
     return batches
 
 
-SAMPLERS = Registry("sampler", [shuffled, identities])
+SAMPLERS: Registry[Callable[..., EpochBatches]] = Registry("sampler", [shuffled, identities])

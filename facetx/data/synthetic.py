@@ -13,7 +13,7 @@ from facetx.data.synthetic_traits import attributes, sample_identity, sample_sho
 from facetx.errors import DataError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SyntheticFace:
     """One picture and what is known about it.
 
@@ -84,12 +84,8 @@ class SyntheticFaces:
         _require("seed", seed, 0)
         _require("first_identity", first_identity, 0)
         _require("size", size, 16)
-        self.images_per_identity, self.seed, self.first_identity, self.size = (
-            images_per_identity,
-            seed,
-            first_identity,
-            size,
-        )
+        self.images_per_identity, self.seed = images_per_identity, seed
+        self.first_identity, self.size = first_identity, size
         self.labels = np.repeat(np.arange(identities, dtype=np.int64), images_per_identity)
         self.num_classes = identities
         self.name = f"synthetic({identities} x {images_per_identity})"

@@ -29,24 +29,33 @@ class Canvas:
 
     def __init__(self, size: int, turn: complex, shift: complex):
         self.size, self.turn, self.shift = size, turn, shift
-        self.rgb = np.empty((3, size, size), np.float32)
+        # One block for all planes: the allocator keeps one large block at hand where it returns many small ones.
+        planes = np.empty((8, size, size), np.float32)
+        self.rgb, self.u, self.v = planes[:3], planes[3], planes[4]
+        self.scratch = planes[5:].reshape(-1)  # room for `Patch.fill`
         self.mask = np.zeros((size, size), np.uint8)
-        self.scratch = np.empty(3 * size * size, np.float32)  # spares `Patch.fill` an allocation for each shape
         self.sharpness = abs(turn) * size / FRAME  # pixels per unit of length
         # The inverse map is affine, so each coordinate is a sum of a row and a column.
         inverse, origin, axis = 1 / turn, -shift / turn, _axis(size)
-        self.u = (axis * inverse.real + origin.real)[None, :] - (axis * inverse.imag)[:, None]
-        self.v = (axis * inverse.imag + origin.imag)[None, :] + (axis * inverse.real)[:, None]
+        np.subtract(axis * inverse.real + origin.real, (axis * inverse.imag)[:, None], out=self.u)
+        np.add(axis * inverse.imag + origin.imag, (axis * inverse.real)[:, None], out=self.v)
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:
         """Head-frame points (n,) complex -> (n, 2) float32 pixels."""
         placed = (self.turn * points + self.shift) * (self.size / FRAME)
         return np.stack([placed.real, placed.imag], axis=1).astype(np.float32)
 
-    def patch(self, centre: complex, half_width: float, half_height: float, angle: float = 0.0) -> "Patch":
-        """The pixels within a box about ``centre``, in coordinates turned by ``angle`` about it."""
+    def patch(
+        self, centre: complex, half_width: float, half_height: float, angle: float = 0.0, apart: float = 0.0
+    ) -> "Patch":
+        """The pixels within a box about ``centre``, with coordinates about it, turned by ``angle``.
+
+        With ``apart``, a pair of boxes at that distance to the left and the right, which share their coordinates as
+        mirror images do: u grows outwards. What is drawn on such a patch is drawn twice.
+        """
         if angle:
             half_width = half_height = math.hypot(half_width, half_height)
+        half_width += apart
         zoom = self.size / FRAME
         middle = (self.turn * centre + self.shift) * zoom
         c, s = abs(self.turn.real) * zoom, abs(self.turn.imag) * zoom
@@ -54,21 +63,24 @@ class Canvas:
         rows = slice(max(int(middle.imag - along), 0), max(int(middle.imag + along) + 2, 0))
         columns = slice(max(int(middle.real - across), 0), max(int(middle.real + across) + 2, 0))
         u, v = self.u[rows, columns] - centre.real, self.v[rows, columns] - centre.imag
+        right = u > 0
+        if apart:
+            u = np.abs(u) - apart
         if angle:
             c, s = math.cos(angle), math.sin(angle)
             u, v = c * u + s * v, c * v - s * u
-        return Patch(self, rows, columns, u, v)
+        return Patch(self, rows, columns, u, v, right)
 
 
 class Patch:
-    """A box of a canvas with local coordinates ``u`` (right) and ``v`` (down), both (h, w)."""
+    """A box of a canvas with local coordinates ``u`` (right) and ``v`` (down), and ``right`` of its middle or not."""
 
-    def __init__(self, canvas: Canvas, rows: slice, columns: slice, u: np.ndarray, v: np.ndarray):
+    def __init__(self, canvas: Canvas, rows: slice, columns: slice, u: np.ndarray, v: np.ndarray, right: np.ndarray):
         self.rgb = canvas.rgb[:, rows, columns]
         self.mask = canvas.mask[rows, columns]
         self.sharpness = canvas.sharpness
         self.step = canvas.scratch[: self.rgb.size].reshape(self.rgb.shape)
-        self.rows, self.columns, self.u, self.v = rows, columns, u, v
+        self.rows, self.columns, self.u, self.v, self.right = rows, columns, u, v, right
 
     def cover(self, distance: np.ndarray, soft: float = 0.0) -> np.ndarray:
         """Coverage 0..1 of a shape whose edge is ``soft`` units wide, one pixel at the least."""
@@ -76,13 +88,18 @@ class Patch:
         alpha += 0.5
         return unit(alpha)
 
-    def fill(self, alpha: np.ndarray, colour: np.ndarray, label: int | None = None, opacity: float = 1.0) -> None:
-        """Blends ``colour``, (3, 1, 1) or (3, h, w), over the patch; pixels covered by more than half take ``label``."""
-        if label is not None:
-            np.copyto(self.mask, label, where=alpha > 0.5)
+    def label(self, alpha: np.ndarray, left: int, right: int | None = None) -> None:
+        """Writes a class to the mask where a shape covers more than half of a pixel; a pair may have two classes."""
+        value = left if right is None else np.where(self.right, np.uint8(right), np.uint8(left))
+        np.copyto(self.mask, value, where=alpha > 0.5)
+
+    def fill(self, alpha: np.ndarray, colour: np.ndarray, opacity: float = 1.0, tone: np.ndarray | None = None) -> None:
+        """Blends a colour (3, 1, 1), its brightness times ``tone`` (h, w), over the patch."""
         if opacity != 1.0:
             alpha = alpha * opacity
-        step = np.subtract(colour, self.rgb, out=self.step)
+        step = np.subtract(
+            colour if tone is None else np.multiply(colour, tone, out=self.step), self.rgb, out=self.step
+        )
         step *= alpha
         self.rgb += step
 
@@ -118,22 +135,22 @@ def rounded_box(u: np.ndarray, v: np.ndarray, a: float, b: float, corner: float)
 def egg(
     u: np.ndarray, v: np.ndarray, width: float, taper: float, top: float, bottom: float, jaw: float, crown: float = 0.0
 ) -> np.ndarray:
-    """Distance to a head's outline, exact to first order at its edge.
+    """Distance to a head's outline, right where the outline is upright, elsewhere up to a factor of ``end / width``.
 
-    With d the share of the way from v = 0 to the end, up or down, the outline is ``(u / w)^2 + (1 - k) d^2 + k d^4 = 1``.
+    The outline is ``(u / w)^2 + (1 - k) d^2 + k d^4 = 1``, d the share of the way from v = 0 to the end, up or down.
 
     Args:
         width: w at v = 0; it shrinks by ``taper`` of it towards ``bottom``.
         top, bottom: Where the outline ends, top < 0 < bottom.
         jaw, crown: k below and above v = 0: 0 is an ellipse, 1 is squarer.
     """
-    down = np.maximum(v, 0)
-    across = u / (width - (width * taper / bottom) * np.minimum(down, 1.1 * bottom))
-    upper = v < 0
-    inverse = np.where(upper, np.float32(1 / top), np.float32(1 / bottom))
-    k = np.where(upper, np.float32(crown), np.float32(jaw)) if crown != jaw else jaw
-    d = v * inverse
-    d2 = d * d
-    value = across * across + d2 + k * (d2 * d2 - d2) - 1
-    slope = d * inverse * (k * (4 * d2 - 2) + 2)
-    return value / (length(across * (2 / width), slope) + 1e-3)
+    across = u / (width - (width * taper / bottom) * np.minimum(np.maximum(v, 0), 1.1 * bottom))
+    d = np.maximum(v * (1 / top), v * (1 / bottom))
+    d *= d
+    square = d * d
+    square -= d
+    square *= np.where(v < 0, np.float32(crown), np.float32(jaw))
+    across *= across
+    across += d
+    across += square
+    return np.sqrt(across, out=across) * width - width

@@ -6,6 +6,7 @@ with a person; a shot holds the nuisance: pose, expression, light, background, a
 stands is the neutral picture: frontal, relaxed, evenly lit, before a grey wall.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,18 +19,14 @@ def rgb(*colour: float) -> np.ndarray:
     return np.array(colour, np.float32).reshape(3, 1, 1)
 
 
+def _tones(*colours: RGB) -> list[np.ndarray]:
+    return [rgb(*colour) for colour in colours]
+
+
 # Ramps of plausible colours, from little melanin to much; a tone in 0..1 walks along them.
-SKIN = [
-    rgb(*c) for c in ((1.0, 0.86, 0.77), (0.95, 0.76, 0.63), (0.84, 0.63, 0.48), (0.65, 0.45, 0.32), (0.41, 0.27, 0.20))
-]
-HAIR = [
-    rgb(*c)
-    for c in ((0.90, 0.77, 0.50), (0.66, 0.47, 0.27), (0.40, 0.25, 0.15), (0.22, 0.14, 0.10), (0.08, 0.07, 0.07))
-]
-IRIS = [
-    rgb(*c)
-    for c in ((0.45, 0.65, 0.85), (0.50, 0.58, 0.60), (0.38, 0.56, 0.36), (0.52, 0.36, 0.16), (0.24, 0.13, 0.07))
-]
+SKIN_TONES = _tones((1, 0.86, 0.77), (0.95, 0.76, 0.63), (0.84, 0.63, 0.48), (0.65, 0.45, 0.32), (0.41, 0.27, 0.2))
+HAIR_TONES = _tones((0.9, 0.77, 0.5), (0.66, 0.47, 0.27), (0.4, 0.25, 0.15), (0.22, 0.14, 0.1), (0.08, 0.07, 0.07))
+IRIS_TONES = _tones((0.45, 0.65, 0.85), (0.5, 0.58, 0.6), (0.38, 0.56, 0.36), (0.52, 0.36, 0.16), (0.24, 0.13, 0.07))
 RED_HAIR, GREY_HAIR = rgb(0.66, 0.26, 0.09), rgb(0.76, 0.76, 0.77)
 
 
@@ -40,7 +37,7 @@ def ramp(colours: list[np.ndarray], tone: float) -> np.ndarray:
     return colours[low] + (at - low) * (colours[low + 1] - colours[low])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Identity:
     """What stays with a person: geometry, colours, and leanings (0..1) that a shot draws its accessories from."""
 
@@ -101,21 +98,30 @@ class Identity:
     smile: float
 
 
-def sample_identity(rng: np.random.Generator) -> Identity:
-    """Draws a person. Continuous traits are normal, cut off at two standard deviations."""
+def _dice(rng: np.random.Generator) -> tuple[Callable[..., float], Callable[..., float], Callable[[float], bool]]:
+    """Draws of floats, one after the other: normal (cut off at two deviations), uniform, and chance(p)."""
+    normals = iter(np.clip(rng.standard_normal(160), -2, 2).tolist())
+    uniforms = iter(rng.random(160).tolist())
 
     def normal(mean: float, deviation: float) -> float:
-        return mean + deviation * min(max(float(rng.standard_normal()), -2.0), 2.0)
+        return mean + deviation * next(normals)
 
     def uniform(low: float = 0.0, high: float = 1.0) -> float:
-        return low + (high - low) * float(rng.random())
+        return low + (high - low) * next(uniforms)
 
     def chance(p: float) -> bool:
-        return float(rng.random()) < p
+        return next(uniforms) < p
 
+    return normal, uniform, chance
+
+
+def sample_identity(rng: np.random.Generator) -> Identity:
+    """Draws a person."""
+
+    normal, uniform, chance = _dice(rng)
     skin_tone = uniform()
     # Fair hair is rare on dark skin, dark hair is not on fair skin.
-    hair_tone = min(max(normal(0.35 + 0.55 * skin_tone, 0.28), 0.0), 1.0)
+    hair_tone = min(max(normal(0.25 + 0.6 * skin_tone, 0.32), 0.0), 1.0)
     iris_tone = min(max(normal(0.25 + 0.75 * skin_tone, 0.28), 0.0), 1.0)
     spots = int(uniform(8, 30)) if chance(0.35 * (1 - skin_tone)) else 0
     freckles = [(normal(0, 12), normal(14, 4)) for _ in range(spots)]
@@ -123,31 +129,31 @@ def sample_identity(rng: np.random.Generator) -> Identity:
     beard = max(uniform(-1, 1), 0.0)
     bald = chance(0.07)
     return Identity(
-        face_width=normal(37.5, 2.7),
-        chin=normal(60, 3.2),
+        face_width=normal(37.5, 3.2),
+        chin=normal(60, 3.8),
         jaw=normal(0.2, 0.16),
-        taper=normal(0.15, 0.06),
+        taper=normal(0.15, 0.08),
         ear_size=normal(8, 1.1),
-        eye_gap=normal(17.6, 1.6),
-        eye_width=normal(7.2, 0.75),
-        eye_height=normal(3.5, 0.65),
-        eye_tilt=normal(0.03, 0.09),
+        eye_gap=normal(17.6, 1.8),
+        eye_width=normal(7.3, 0.9),
+        eye_height=normal(3.6, 0.75),
+        eye_tilt=normal(0.03, 0.11),
         iris_size=normal(3.5, 0.3),
         iris_tone=iris_tone,
         lid=normal(2.0, 0.7),
-        brow_height=normal(10.2, 1.5),
-        brow_thickness=normal(1.55, 0.45),
+        brow_height=normal(10.5, 1.8),
+        brow_thickness=normal(1.65, 0.55),
         brow_length=normal(9.6, 1.0),
-        brow_tilt=normal(0.02, 0.09),
+        brow_tilt=normal(0.02, 0.12),
         brow_arch=normal(1.8, 0.9),
-        nose_length=normal(20.0, 2.1),
-        nose_width=normal(7.0, 1.3),
+        nose_length=normal(20.0, 2.5),
+        nose_width=normal(7.2, 1.6),
         bridge=normal(2.7, 0.6),
         nose_tip=normal(4.0, 0.6),
-        mouth_y=normal(40.5, 2.0),
-        mouth_width=normal(13.6, 1.7),
-        upper_lip=normal(2.6, 0.75),
-        lower_lip=normal(3.6, 0.85),
+        mouth_y=normal(40.5, 2.3),
+        mouth_width=normal(13.6, 2.0),
+        upper_lip=normal(2.7, 0.9),
+        lower_lip=normal(3.7, 1.0),
         bow=normal(0.35, 0.15),
         lip_red=uniform(),
         skin_tone=skin_tone,
@@ -159,10 +165,10 @@ def sample_identity(rng: np.random.Generator) -> Identity:
         hair_tone=hair_tone,
         hair_red=uniform(0.4, 1.0) if chance(0.15) else uniform(0, 0.25),
         bald=bald,
-        hairline=normal(-31, 3.2),
+        hairline=normal(-30, 4),
         temples=uniform(),
         part=uniform(-1, 1),
-        volume=normal(6.5, 1.8),
+        volume=normal(6.5, 2.2),
         hair_length=uniform(30, 75) if chance(0.45) else uniform(-12, 12),
         wave=max(uniform(-0.7, 1.0), 0.0),
         bangs=not bald and chance(0.2),
@@ -174,7 +180,7 @@ def sample_identity(rng: np.random.Generator) -> Identity:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shot:
     """How one picture was taken. The defaults are the neutral picture."""
 
@@ -186,7 +192,7 @@ class Shot:
     shift: tuple[float, float] = (0.0, 0.0)
     # expression
     smile: float = 0.0  # -0.3..1
-    mouth_open: float = 0.0  # height of the opening
+    mouth_open: float = 0.0  # height of the opening, not counting what a smile opens
     brow_raise: float = 0.0
     eye_open: float = 1.0  # times the eye's height
     gaze: tuple[float, float] = (0.0, 0.0)
@@ -211,51 +217,49 @@ class Shot:
     grain_seed: int = 0
     background: np.ndarray = field(default_factory=lambda: np.full((3, 5, 5), 0.6, np.float32))
 
+    @property
+    def opening(self) -> float:
+        """Height between the lips: a broad smile shows the teeth."""
+        return self.mouth_open + 5 * max(self.smile - 0.45, 0.0)
+
 
 def sample_shot(rng: np.random.Generator, who: Identity) -> Shot:
     """Draws the nuisance of one picture of ``who``."""
 
-    def normal(mean: float, deviation: float) -> float:
-        return mean + deviation * min(max(float(rng.standard_normal()), -2.0), 2.0)
-
-    def uniform(low: float = 0.0, high: float = 1.0) -> float:
-        return low + (high - low) * float(rng.random())
-
-    def chance(p: float) -> bool:
-        return float(rng.random()) < p
+    normal, uniform, chance = _dice(rng)
 
     def colour(low: float = 0.05, high: float = 0.95) -> RGB:
         return uniform(low, high), uniform(low, high), uniform(low, high)
 
     made_up = chance(who.makeup)
-    exposure, warmth, tint = uniform(0.72, 1.18), normal(0, 0.07), normal(0, 0.03)
-    wall = np.array(colour())[:, None, None] + uniform(0.03, 0.25) * rng.standard_normal((3, 5, 5))
+    exposure, warmth, tint = uniform(0.82, 1.14), normal(0, 0.04), normal(0, 0.02)
+    wall = np.array(colour())[:, None, None] + uniform(0.05, 0.3) * rng.standard_normal((3, 5, 5))
     return Shot(
-        yaw=normal(0, 0.19),
-        pitch=normal(0, 0.09),
-        roll=normal(0, 0.05),
-        scale=normal(1, 0.03),
-        shift=(normal(0, 1.3), normal(0, 1.3)),
-        smile=min(max(normal(who.smile, 0.4), -0.3), 1.0),
+        yaw=normal(0, 0.13),
+        pitch=normal(0, 0.06),
+        roll=normal(0, 0.025),
+        scale=normal(1, 0.02),
+        shift=(normal(0, 0.8), normal(0, 0.8)),
+        smile=min(max(normal(who.smile, 0.33), -0.3), 1.0),
         mouth_open=max(normal(-0.5, 3.0), 0.0),
-        brow_raise=normal(0, 0.9),
-        eye_open=min(max(normal(0.98, 0.13), 0.6), 1.25),
+        brow_raise=normal(0, 0.7),
+        eye_open=min(max(normal(0.98, 0.1), 0.7), 1.2),
         gaze=(normal(0, 1.1), normal(0, 0.4)),
-        age=min(max(normal(who.age, 0.15), 0.0), 1.0),
+        age=min(max(normal(who.age, 0.08), 0.0), 1.0),
         beard=_beard(who.beard, uniform(), uniform()),
         lipstick=(uniform(0.5, 0.85), uniform(0.05, 0.3), uniform(0.12, 0.4)) if made_up else None,
         eyeshadow=colour(0.15, 0.65) if made_up and chance(0.6) else None,
         blush=uniform(0.3, 1.0) if made_up and chance(0.5) else uniform(0, 0.15),
         glasses=colour(0.02, 0.5) if chance(who.glasses) else None,
         glasses_shape=(uniform(8.8, 11.0), uniform(6.0, 9.0), uniform(2.0, 6.0), max(uniform(-0.6, 0.45), 0.05)),
-        hat=colour() if chance(0.08) else None,
+        hat=colour() if chance(0.06) else None,
         hat_brim=uniform(-30, -22),
         clothes=colour(),
-        light=(normal(0, 0.26), normal(-0.1, 0.14)),
+        light=(normal(0, 0.18), normal(-0.1, 0.14)),
         gain=(exposure * (1 + warmth), exposure * (1 + tint), exposure * (1 - warmth)),
-        contrast=uniform(0.8, 1.2),
-        gamma=uniform(0.8, 1.25),
-        blur=max(uniform(-0.1, 0.22), 0.0),
+        contrast=uniform(0.85, 1.15),
+        gamma=uniform(0.85, 1.18),
+        blur=max(uniform(-0.3, 0.24), 0.0),
         grain=uniform(0.003, 0.02),
         grain_seed=int(rng.integers(2**32)),
         background=np.clip(wall, 0.02, 0.98).astype(np.float32),
@@ -272,7 +276,7 @@ def _beard(leaning: float, shaven: float, kind: float) -> str:
 
 def hair_colour(who: Identity, age: float) -> np.ndarray:
     """The colour of the hair at that age: melanin, some red, and grey from 0.6 on."""
-    colour = ramp(HAIR, who.hair_tone)
+    colour = ramp(HAIR_TONES, who.hair_tone)
     colour = colour + 0.75 * who.hair_red * (1 - 0.6 * who.hair_tone) * (RED_HAIR - colour)
     return colour + greyness(age) * (GREY_HAIR - colour)
 
@@ -303,7 +307,7 @@ def attributes(who: Identity, shot: Shot) -> dict[str, bool]:
         "Goatee": shot.beard == "goatee",
         "Gray_Hair": grey and not who.bald,
         "Heavy_Makeup": shot.lipstick is not None and shot.eyeshadow is not None,
-        "Mouth_Slightly_Open": shot.mouth_open > 1.5,
+        "Mouth_Slightly_Open": shot.opening > 1.5,
         "Mustache": shot.beard in ("full", "mustache"),
         "Narrow_Eyes": who.eye_height * shot.eye_open < 2.8,
         "No_Beard": not bearded,

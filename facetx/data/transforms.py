@@ -15,6 +15,9 @@ from facetx.registry import Registry
 Item = dict[str, Any]
 Transform = Callable[[Item, np.random.Generator], Item]
 
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue in brightness (ITU-R BT.601)."""
+
 MIRRORED = [1, 0, 2, 4, 3]
 """Left eye, right eye, nose, left and right mouth corner: which keypoint is which after a mirror."""
 
@@ -23,7 +26,7 @@ def mirror(item: Item) -> Item:
     """The item seen in a mirror, its keypoints renamed so that "left" stays the image's left."""
     out = {**item, "image": np.ascontiguousarray(item["image"][:, ::-1])}
     if "keypoints" in item:
-        out["keypoints"] = item["keypoints"][MIRRORED] * np.float32([-1, 1]) + np.float32([1, 0])
+        out["keypoints"] = item["keypoints"][MIRRORED] * np.array([-1, 1], np.float32) + np.array([1, 0], np.float32)
     return out
 
 
@@ -41,7 +44,7 @@ def shift(pixels: int = 4) -> Transform:
         padded = np.pad(item["image"], ((pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
         out = {**item, "image": padded[pixels - dy : pixels - dy + h, pixels - dx : pixels - dx + w]}
         if "keypoints" in item:
-            out["keypoints"] = item["keypoints"] + np.float32([dx / w, dy / h])
+            out["keypoints"] = item["keypoints"] + np.array([dx / w, dy / h], np.float32)
         return out
 
     return apply
@@ -51,9 +54,9 @@ def color_jitter(brightness: float = 0.2, contrast: float = 0.2, saturation: flo
     """Scales brightness, contrast about the mean gray, and saturation, each by a factor from [1 - x, 1 + x]."""
 
     def apply(item: Item, rng: np.random.Generator) -> Item:
-        b, c, s = 1 + np.float32([brightness, contrast, saturation]) * rng.uniform(-1, 1, 3).astype(np.float32)
+        b, c, s = 1 + (np.array([brightness, contrast, saturation]) * rng.uniform(-1, 1, 3)).astype(np.float32)
         x = item["image"].astype(np.float32) * b
-        gray = x @ np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, (H, W)
+        gray = x @ LUMA  # (H, W)
         mean = gray.mean()
         # Saturation then contrast, each a blend: gray + s (x - gray), then mean + c (y - mean).
         x = (c * s) * x + (c * (1 - s)) * gray[..., None] + (1 - c) * mean
@@ -72,4 +75,4 @@ def resize(size: int) -> Transform:
     return apply
 
 
-TRANSFORMS = Registry("transform", [flip, shift, color_jitter, resize])
+TRANSFORMS: Registry[Callable[..., Transform]] = Registry("transform", [flip, shift, color_jitter, resize])

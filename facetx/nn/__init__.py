@@ -1,11 +1,11 @@
 """The parts: one transformer encoder with three seams (tokens, attention bias, pooling)."""
 
 from facetx.nn.attention import Attention
-from facetx.nn.biases import AttentionBias, LayerBias
-from facetx.nn.encoder import Block, Encoder, EncoderSizes, Mlp
-from facetx.nn.pooling import ClassToken
-from facetx.nn.positions import LearnedPositions
-from facetx.nn.tokens import PatchTokens
+from facetx.nn.biases import AttentionBias, ConvAttention, KeypointBias, LayerBias
+from facetx.nn.encoder import Block, DropPath, Encoder, EncoderSizes, Mlp
+from facetx.nn.pooling import ClassToken, FlattenPooling, MeanPooling, SequencePooling
+from facetx.nn.positions import LearnedPositions, SinePositions
+from facetx.nn.tokens import ConvTokens, PatchTokens, StemTokens
 from facetx.nn.transformer import FaceTransformer
 
 __all__ = [
@@ -13,11 +13,20 @@ __all__ = [
     "AttentionBias",
     "Block",
     "ClassToken",
+    "ConvAttention",
+    "ConvTokens",
+    "DropPath",
     "Encoder",
     "EncoderSizes",
     "FaceTransformer",
+    "FlattenPooling",
+    "KeypointBias",
     "LayerBias",
     "LearnedPositions",
+    "MeanPooling",
     "Mlp",
     "PatchTokens",
+    "SequencePooling",
+    "SinePositions",
+    "StemTokens",
 ]

@@ -14,6 +14,7 @@ class Attention(nn.Module):
         qkv_bias: Whether the projection to Q, K, V has a bias.
         scale: Factor on Q K^T; ``head_dim ** -0.5``, the paper's, unless given.
         dropout: On the output, after the last projection.
+        attention_dropout: On the attention weights, after the softmax.
 
     Shapes: x (B, T, D), bias broadcastable to (B, A, T, T) -> (B, T, D).
     """
@@ -26,6 +27,7 @@ class Attention(nn.Module):
         qkv_bias: bool = False,
         scale: float | None = None,
         dropout: float = 0.0,
+        attention_dropout: float = 0.0,
     ):
         super().__init__()
         if head_dim is None:
@@ -38,11 +40,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * heads * head_dim, bias=qkv_bias)
         self.proj = nn.Linear(heads * head_dim, dim)
         self.dropout = nn.Dropout(dropout)
+        self.attention_dropout = attention_dropout
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         B, T, _ = x.shape
         q, k, v = self.qkv(x).view(B, T, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)  # 3 of (B, A, T, d)
         if bias is not None:
             bias = bias.to(q.dtype)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
+        dropout = self.attention_dropout if self.training else 0.0
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale)
         return self.dropout(self.proj(x.transpose(1, 2).flatten(2)))  # (B, A, T, d) -> (B, T, A * d) -> (B, T, D)

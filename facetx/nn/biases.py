@@ -1,8 +1,13 @@
 """Attention biases: the second seam of the transformer."""
 
+import math
 from collections.abc import Callable
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from facetx.errors import DataError
 
 LayerBias = Callable[[int], Tensor | None]
 """From a layer's index to what is added to its attention scores, broadcastable to (B, heads, T, T)."""
@@ -19,3 +24,119 @@ class AttentionBias(nn.Module):
 
     def forward(self, images: Tensor, keypoints: Tensor | None) -> LayerBias:
         raise AssertionError("a bias implements forward")
+
+
+class KeypointBias(AttentionBias):
+    """KP-RPE: how far token i stands from the five facial keypoints says how it attends to its surroundings.
+
+    ``bias[i, j] = table(i)[bucket(i, j)]`` where ``table(i)`` is a linear function of the ten differences between
+    token i's centre and the keypoints, and ``bucket`` sorts the offset from j to i into ``buckets`` (Kim et al. 2024,
+    "KeyPoint Relative Position Encoding for Face Recognition", CVPR; buckets by iRPE's product method, arXiv
+    2107.14222). Each layer and each head has its own table, which starts at zero.
+
+    Args:
+        side: Tokens a side; the grid is square.
+        depth, heads: Of the encoder.
+        ratio: Offsets up to this many tokens have a bucket each, those beyond share buckets on a log scale.
+    """
+
+    needs_keypoints = True
+    centers: Tensor
+    bucket: Tensor
+
+    def __init__(self, side: int, depth: int, heads: int, ratio: float = 1.9):
+        super().__init__()
+        self.heads = heads
+        self.buckets = (2 * int(2 * ratio) + 1) ** 2
+        self.table = nn.Linear(10, depth * heads * self.buckets)
+        nn.init.zeros_(self.table.weight)
+        nn.init.zeros_(self.table.bias)
+        center = (torch.arange(side) + 0.5) / side
+        y, x = torch.meshgrid(center, center, indexing="ij")
+        self.register_buffer("centers", torch.stack([x, y], dim=2).view(-1, 1, 2), persistent=False)  # (N, 1, 2)
+        self.register_buffer("bucket", product_buckets(side, ratio), persistent=False)
+
+    def forward(self, images: Tensor, keypoints: Tensor | None) -> LayerBias:
+        if keypoints is None:
+            raise DataError(
+                "this backbone needs the five facial keypoints of each image, and the data has none; give keypoints "
+                "(batch, 5, 2) as (x, y) in 0..1, use data with landmarks, or choose a backbone without KP-RPE"
+            )
+        if keypoints.shape[1:] != (5, 2):
+            raise DataError(f"keypoints must be of shape (batch, 5, 2), got {tuple(keypoints.shape)}")
+        differences = (self.centers - keypoints[:, None]).flatten(2)  # (N, 1, 2) - (B, 1, 5, 2) -> (B, N, 10)
+        B, N, _ = differences.shape
+        index = self.bucket[:, None].expand(B, N, self.heads, N)
+        size = self.heads * self.buckets
+
+        def bias_of(layer: int) -> Tensor:
+            rows = slice(layer * size, (layer + 1) * size)
+            table = F.linear(differences, self.table.weight[rows], self.table.bias[rows])
+            table = table.view(B, N, self.heads, self.buckets)
+            return table.gather(3, index).transpose(1, 2)  # (B, N, A, N) -> (B, A, N, N)
+
+        return bias_of
+
+
+def product_buckets(side: int, ratio: float) -> Tensor:
+    """Which bucket the offset from token j to token i falls into, rows and columns apart.
+
+    The piecewise index and the product method of iRPE (arXiv 2107.14222).
+
+    Args:
+        side: Tokens a side.
+        ratio: alpha; beta is twice and gamma eight times as much.
+
+    Returns (N, N) integers below ``(2 * int(2 * ratio) + 1) ** 2``.
+    """
+    alpha, beta, gamma = ratio, 2 * ratio, 8 * ratio
+    reach = int(beta)
+    offset = torch.arange(side)[:, None] - torch.arange(side)  # (side, side), of i from j along one axis
+    distance = offset.abs()
+    far = alpha + (distance.clamp(min=1) / alpha).log() / math.log(gamma / alpha) * (beta - alpha)
+    far = far.round().clamp(max=reach).long()
+    line = offset.sign() * torch.where(distance <= alpha, distance, far) + reach  # 0 .. 2 * reach
+    product = line[:, None, :, None] * (2 * reach + 1) + line[None, :, None, :]  # (row i, column i, row j, column j)
+    return product.view(side * side, side * side)
+
+
+class ConvAttention(AttentionBias):
+    """Attention scores between patches as a small CNN sees them, one patch at a time, the same for every layer.
+
+    ``Q K^T / sqrt(d)`` of the patches' convolutional embeddings, d channels a head (FaceRec's method). Three blocks of
+    convolution, ReLU and max-pool, with filters 3x3, 3x3 and 2x2, embed a patch; the last pool takes all that is left.
+
+    Args:
+        patch_size: Pixels a side, at least 14, without overlap, as the tokens'.
+        heads: Of the encoder.
+        dim: Channels of the embedding; the first two blocks have a sixteenth and an eighth of them.
+        prefix: Tokens before the patches; their scores get nothing added.
+    """
+
+    def __init__(self, patch_size: int, heads: int, dim: int, prefix: int = 0):
+        super().__init__()
+        if patch_size < 14:
+            raise ValueError(f"three convolutions need patches of at least 14 pixels, got {patch_size}")
+        if dim % heads or dim % 16:
+            raise ValueError(f"the convolutional width {dim} must divide by 16 and into {heads} heads")
+        self.patch_size = patch_size
+        self.heads = heads
+        self.prefix = prefix
+        self.embed = nn.Sequential(
+            *(nn.Conv2d(3, dim // 16, 3), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(dim // 16, dim // 8, 3), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(dim // 8, dim, 2), nn.ReLU(), nn.AdaptiveMaxPool2d(1)),
+            nn.Flatten(),
+        )
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, images: Tensor, keypoints: Tensor | None) -> LayerBias:
+        B, P = len(images), self.patch_size
+        patches = images.unflatten(3, (-1, P)).unflatten(2, (-1, P))  # (B, 3, h, P, w, P)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)  # (B * N, 3, P, P)
+        x = self.embed(patches).unflatten(0, (B, -1))  # (B, N, dim)
+        q, k = (f(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key))  # (B, A, N, d)
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)  # (B, A, N, N)
+        scores = F.pad(scores, (self.prefix, 0, self.prefix, 0))
+        return lambda layer: scores

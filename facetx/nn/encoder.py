@@ -1,6 +1,6 @@
 """The pre-norm transformer encoder that every model here shares."""
 
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from torch import Tensor, nn
 
@@ -19,19 +19,48 @@ class EncoderSizes(TypedDict, total=False):
     qkv_bias: bool
     attention_scale: float | None
     dropout: float
+    attention_dropout: float
+    drop_path: float
+    activation: Literal["gelu", "relu6"]
+    norm_residual: bool
+
+
+_ACTIVATIONS = {"gelu": nn.GELU, "relu6": nn.ReLU6}
 
 
 class Mlp(nn.Sequential):
-    """Linear, GELU, linear, with dropout after each: (B, T, D) -> (B, T, D)."""
+    """Linear, activation, linear, with dropout after each: (B, T, D) -> (B, T, D)."""
 
-    def __init__(self, dim: int, hidden: int, dropout: float = 0.0):
+    def __init__(self, dim: int, hidden: int, dropout: float = 0.0, activation: Literal["gelu", "relu6"] = "gelu"):
         super().__init__(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
+            nn.Linear(dim, hidden),
+            _ACTIVATIONS[activation](),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, dim),
+            nn.Dropout(dropout),
         )
 
 
+class DropPath(nn.Module):
+    """Stochastic depth: in training a sample's branch is left out with probability ``rate`` (arXiv 1603.09382)."""
+
+    def __init__(self, rate: float = 0.0):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D), those that stay scaled by ``1 / (1 - rate)``."""
+        if not self.training or self.rate == 0:
+            return x
+        keep = x.new_empty(len(x), 1, 1).bernoulli_(1 - self.rate)
+        return x * keep / (1 - self.rate)
+
+
 class Block(nn.Module):
-    """``x + attention(norm(x))``, then ``x + mlp(norm(x))`` (ViT, arXiv 2010.11929, equations 2 and 3)."""
+    """``x + attention(norm(x))``, then ``x + mlp(norm(x))`` (ViT, arXiv 2010.11929, equations 2 and 3).
+
+    With ``norm_residual`` the second norm stands on the residual stream: ``x = norm(x)``, then ``x + mlp(x)``.
+    """
 
     def __init__(
         self,
@@ -42,16 +71,23 @@ class Block(nn.Module):
         qkv_bias: bool = False,
         attention_scale: float | None = None,
         dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        drop_path: float = 0.0,
+        activation: Literal["gelu", "relu6"] = "gelu",
+        norm_residual: bool = False,
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads, head_dim, qkv_bias, attention_scale, dropout)
+        self.attention = Attention(dim, heads, head_dim, qkv_bias, attention_scale, dropout, attention_dropout)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, mlp_dim, dropout)
+        self.mlp = Mlp(dim, mlp_dim, dropout, activation)
+        self.drop_path = DropPath(drop_path)
+        self.norm_residual = norm_residual
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        x = x + self.attention(self.norm1(x), bias)
-        return x + self.mlp(self.norm2(x))
+        x = x + self.drop_path(self.attention(self.norm1(x), bias))
+        y = self.norm2(x)
+        return (y if self.norm_residual else x) + self.drop_path(self.mlp(y))
 
 
 class Encoder(nn.Module):
@@ -61,6 +97,10 @@ class Encoder(nn.Module):
         dim, depth, heads, mlp_dim: Sizes. Default numbers of a published model stand in its builder.
         head_dim, qkv_bias, attention_scale: As in ``Attention``.
         dropout: After attention, and twice in each MLP.
+        attention_dropout: On the attention weights.
+        drop_path: Stochastic depth of the last block; it rises linearly from 0 at the first.
+        activation: Of the MLP.
+        norm_residual: Each block's second norm stands on the residual stream, as in CCT.
 
     Shapes: x (B, T, dim) -> (B, T, dim). ``bias`` gives each layer its additive attention scores.
     """
@@ -75,11 +115,28 @@ class Encoder(nn.Module):
         qkv_bias: bool = False,
         attention_scale: float | None = None,
         dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        drop_path: float = 0.0,
+        activation: Literal["gelu", "relu6"] = "gelu",
+        norm_residual: bool = False,
     ):
         super().__init__()
         self.dim = dim
         self.blocks = nn.ModuleList(
-            Block(dim, heads, mlp_dim, head_dim, qkv_bias, attention_scale, dropout) for _ in range(depth)
+            Block(
+                dim,
+                heads,
+                mlp_dim,
+                head_dim,
+                qkv_bias,
+                attention_scale,
+                dropout,
+                attention_dropout,
+                drop_path * layer / max(depth - 1, 1),
+                activation,
+                norm_residual,
+            )
+            for layer in range(depth)
         )
         self.norm = nn.LayerNorm(dim)
 

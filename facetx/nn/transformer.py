@@ -27,10 +27,10 @@ class FaceTransformer(nn.Module):
         encoder: (B, T, D) -> (B, T, D).
         pooling: Tokens -> (B, D), with ``prefix`` tokens of its own before the patches.
         embedding_dim: Width E of what comes out.
+        contract: What the network expects of its images.
         bias: Added to the attention scores of each layer.
         neck: (B, D) -> (B, E), after the pooling.
         dropout: On the tokens, after the positions.
-        contract: What the network expects of its images.
 
     Shapes: images (B, 3, H, W), already scaled by the contract, and keypoints (B, 5, 2) in [0, 1] where
     ``needs_keypoints`` -> (B, E), not normalised.
@@ -43,10 +43,10 @@ class FaceTransformer(nn.Module):
         encoder: Encoder,
         pooling: Pooling,
         embedding_dim: int,
+        contract: InputContract,
         bias: AttentionBias | None = None,
         neck: nn.Module | None = None,
         dropout: float = 0.0,
-        contract: InputContract = InputContract(),
     ):
         super().__init__()
         self.tokens = tokens

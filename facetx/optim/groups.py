@@ -1,6 +1,7 @@
 """Parameter groups, optimisers and the moving average of weights."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def sgd(momentum: float = 0.9, nesterov: bool = False) -> Callable[..., torch.op
 
 
 # All are fused: besides being quick, a fused optimiser skips its step where ``optimizer.found_inf`` is 1.
-OPTIMIZERS = Registry("optimizer", [adamw, adam, sgd])
+OPTIMIZERS: Registry[Callable[..., Callable[..., torch.optim.Optimizer]]] = Registry("optimizer", [adamw, adam, sgd])
 
 
 class MovingAverage:
@@ -79,6 +80,20 @@ class MovingAverage:
             else:
                 self.state[name].copy_(value)
         torch._foreach_lerp_(averaged, current, weight)
+
+
+@contextmanager
+def averaged(module: nn.Module, average: MovingAverage | None) -> Iterator[None]:
+    """The averaged weights inside, the module's own again afterwards."""
+    if average is None:
+        yield
+        return
+    own = {k: v.clone() for k, v in module.state_dict().items()}
+    module.load_state_dict(average.state)
+    try:
+        yield
+    finally:
+        module.load_state_dict(own)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

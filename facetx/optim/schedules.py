@@ -47,7 +47,7 @@ def warm_restarts(period: int = 1000, multiply: int = 1, final: float = 0.0) -> 
     return factor
 
 
-SCHEDULES = Registry("schedule", [constant, cosine, poly, multi_step, warm_restarts])
+SCHEDULES: Registry[Callable[..., Schedule]] = Registry("schedule", [constant, cosine, poly, multi_step, warm_restarts])
 
 
 def rate_at(schedule: Schedule, step: int, total_steps: int, warmup_steps: int = 0) -> float:

@@ -10,6 +10,7 @@ from torch import nn
 
 from facetx.backbones import BACKBONES
 from facetx.config import Settings, create
+from facetx.config.settings import ModelSettings
 from facetx.contract import InputContract
 from facetx.data import DATASETS
 from facetx.data.cache import Cached
@@ -18,7 +19,7 @@ from facetx.data.samplers import SAMPLERS
 from facetx.data.transforms import TRANSFORMS
 from facetx.errors import ConfigError
 from facetx.evaluators import EVALUATORS
-from facetx.heads import HEADS
+from facetx.heads import HEADS, JointHead
 from facetx.nn.profile import parameter_count, profile, run_on_meta
 from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, parameter_groups
 from facetx.tasks import TASKS
@@ -65,12 +66,12 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def build_backbone(settings: Settings) -> Any:
-    """The backbone that the settings name, with its input contract, on the CPU."""
-    backbone = create(BACKBONES, settings.model)
-    if settings.model.input is not None:
+def build_backbone(model: ModelSettings) -> Any:
+    """The backbone that its settings name, with its input contract, on the CPU."""
+    backbone = create(BACKBONES, model)
+    if model.input is not None:
         own: InputContract = backbone.contract
-        backbone.contract = dataclasses.replace(own, **settings.model.input.model_dump())
+        backbone.contract = dataclasses.replace(own, **model.input.model_dump())
     return backbone
 
 
@@ -80,10 +81,13 @@ def build(settings: Settings) -> Run:
     dataset = create(DATASETS, settings.data)
 
     torch.manual_seed(settings.seed)
-    backbone = build_backbone(settings)
+    backbone = build_backbone(settings.model)
     sizes = {"embedding_dim": backbone.embedding_dim, "num_classes": dataset.num_classes}
     heads = [(h.weight, create(HEADS, h, **sizes)) for h in settings.head]
-    head = heads[0][1] if len(heads) == 1 and heads[0][0] == 1.0 else None
+    head = heads[0][1]
+    if len(heads) > 1 or heads[0][0] != 1.0:
+        names = [h.name for h in settings.head]
+        head = JointHead(heads, names if len(set(names)) == len(names) else ())
     task = create(TASKS, settings.task, backbone=backbone, head=head).to(device)
 
     evaluators = [create(EVALUATORS, e) for e in settings.evaluators]
@@ -143,7 +147,8 @@ def describe_run(run: Run) -> str:
         f"({(p.macs - p.attention_macs) / 1e9:.3f} without the attention products)",
         f"  head        {head / 1e6:.2f} M parameters",
         f"  input       {run.backbone.contract}",
-        f"  steps       {run.total_steps:,} of {s.train.batch_size} images: {epochs:.2f} epochs of {run.steps_per_epoch:,}",
+        f"  steps       {run.total_steps:,} of {s.train.batch_size} images: {epochs:.2f} epochs of "
+        f"{run.steps_per_epoch:,}",
         f"  memory      about {memory_estimate(run) / 2**20:,.0f} MiB on {run.device} for weights, gradients, "
         f"optimiser and activations",
         f"  precision   {run.precision} on {run.device}, {'compiled' if s.train.compile else 'eager'}",

@@ -1,26 +1,24 @@
 """The training loop, from top to bottom."""
 
 import logging
-import math
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from facetx.config import Settings, differences
+from facetx.config import Settings
 from facetx.data.loader import Batch, training_loader
-from facetx.errors import CheckpointError, DataError, FacetxError, some
-from facetx.optim import MovingAverage, gradient_norm, rate_at
+from facetx.errors import ConfigError, DataError, FacetxError, some
+from facetx.optim import MovingAverage, averaged, gradient_norm, rate_at
 from facetx.training.build import Run, build, with_cache
-from facetx.training.checkpoint import Checkpoint, load_weights, point, prune, save_checkpoint
+from facetx.training.checkpoint import Checkpoint
+from facetx.training.signals import caught_signals
 from facetx.training.sinks import JsonLines, Row, Sink, TensorBoard, Terminal
+from facetx.training.state import Progress, restore, save
 
 log = logging.getLogger("facetx")
 
@@ -37,40 +35,15 @@ class Outcome:
         step: Steps done.
         total_steps: Steps that the settings ask for.
         signal: The signal that stopped it, or 0.
-        results: The last result of each evaluator.
+        evaluators: The run's.
+        results: The last result of each, by its name.
     """
 
     step: int
     total_steps: int
     signal: int = 0
+    evaluators: list[Any] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Progress:
-    """What a resume needs beside weights and optimiser: the open row of metrics and the counts of bad steps."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    counted: Tensor = field(default_factory=lambda: torch.zeros(()))
-    skipped: Tensor = field(default_factory=lambda: torch.zeros(()))
-    bad_in_a_row: Tensor = field(default_factory=lambda: torch.zeros(()))
-    best: float = -math.inf
-
-    def add(self, scalars: dict[str, Tensor], finite: Tensor) -> None:
-        """Takes one step's scalars in, unless it was skipped. Nothing leaves the device."""
-        for name, value in scalars.items():
-            value = torch.where(finite, value.detach().float(), 0.0)
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.counted = self.counted.to(finite.device) + finite
-        self.skipped = self.skipped.to(finite.device) + ~finite
-        self.bad_in_a_row = torch.where(finite, 0.0, self.bad_in_a_row.to(finite.device) + 1)
-
-    def row(self) -> Row:
-        """The means since the last row, which they close."""
-        count = max(float(self.counted), 1.0)
-        row = {f"train/{name}": float(value) / count for name, value in self.sums.items()}
-        self.sums, self.counted = {}, torch.zeros(())
-        return {**row, "train/skipped": int(self.skipped)}
 
 
 def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None) -> Outcome:
@@ -85,6 +58,7 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
     Raises ``FacetxError`` for what the user can mend, ``DivergedError`` where training fell apart.
     """
     torch.set_float32_matmul_precision("high")
+    folder.mkdir(parents=True, exist_ok=True)
     run = build(settings)
     ema = MovingAverage(run.backbone, settings.optim.ema) if settings.optim.ema else None
     progress = Progress()
@@ -99,7 +73,7 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
         TensorBoard(folder / "tensorboard", start),
         Terminal(run.total_steps, start),
     ]
-    outcome = Outcome(start, run.total_steps)
+    outcome = Outcome(start, run.total_steps, evaluators=run.evaluators)
     unreadable: dict[int, str] = {}
     row_began, began = time.perf_counter(), start
     run.task.train()
@@ -199,8 +173,13 @@ def evaluators_due(run: Run, done: int) -> list[Any]:
 def evaluate(run: Run, evaluators: list[Any], ema: MovingAverage | None) -> dict[str, Any]:
     """Each evaluator's result, on the weights that would be published."""
     with averaged(run.backbone, ema):
-        amp = run.precision == "bf16"
-        return {e.name: e.result(run.backbone, device=run.device, amp=amp) for e in evaluators}
+        how: dict[str, Any] = {
+            "device": run.device,
+            "amp": run.precision == "bf16",
+            "workers": run.settings.data.workers,
+            "batch_size": run.settings.train.batch_size,
+        }
+        return {e.name: e.result(run.backbone, **how) for e in evaluators}
 
 
 def evaluation_row(results: dict[str, Any], done: int, progress: Progress, select: str | None) -> Row:
@@ -210,70 +189,12 @@ def evaluation_row(results: dict[str, Any], done: int, progress: Progress, selec
         row |= {f"{name}/{key}": value for key, value in result.summary().items()}
     if select is not None and select.split("/")[0] in results:
         if select not in row:
-            raise FacetxError(
+            raise ConfigError(
                 f"select: {select!r} is not measured; there are {', '.join(k for k in row if k != 'step')}"
             )
         row["best"] = row[select] > progress.best
         progress.best = max(progress.best, row[select])
     return row
-
-
-def save(
-    run: Run, ema: MovingAverage | None, progress: Progress, folder: Path, done: int, rows: list[Row], must: bool
-) -> None:
-    """Writes a checkpoint. A disk that is full for the moment does not stop a run, unless it ``must`` be written."""
-    state = {
-        "task": run.task.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "ema": ema.state if ema else None,
-        "progress": vars(progress),
-    }
-    metrics = {k: v for row in rows for k, v in row.items()}
-    meta = {
-        "settings": run.settings.model_dump(mode="json"),
-        "input": run.backbone.contract.as_dict(),
-        "num_classes": run.dataset.num_classes,
-        "metrics": metrics,
-        "torch": torch.__version__,
-    }
-    weights = ema.state if ema else run.backbone.state_dict()
-    checkpoints = folder / "checkpoints"
-    try:
-        checkpoint = save_checkpoint(checkpoints, done, weights, state, meta)
-    except CheckpointError as error:
-        if must:
-            raise
-        log.warning("%s", error)
-        return
-    if metrics.get("best"):
-        point(checkpoints, "BEST", checkpoint.path.name)
-    prune(checkpoints, run.settings.train.keep)
-
-
-def restore(run: Run, ema: MovingAverage | None, progress: Progress, checkpoint: Checkpoint) -> int:
-    """Takes everything up where the checkpoint left it, and returns its step."""
-    ours = run.settings.model_dump(mode="json")
-    changed = [f"{k}: {a} -> {b}" for k, a, b in differences(checkpoint.meta["settings"], ours)]
-    if changed:
-        log.warning(
-            "settings differ from the checkpoint's, so this is not the run that it began: %s", "; ".join(changed)
-        )
-    if checkpoint.step >= run.total_steps:
-        log.warning("%s has all %d steps already", checkpoint.path, run.total_steps)
-    state = checkpoint.state()
-    load_weights(run.task, state["task"], str(checkpoint.path))
-    try:
-        run.optimizer.load_state_dict(state["optimizer"])
-    except ValueError as error:
-        raise CheckpointError(f"{checkpoint.path}: its optimiser is another one ({error})") from error
-    if ema:
-        if state["ema"] is None:
-            raise CheckpointError(f"{checkpoint.path}: has no moving average; set optim.ema: null to resume from it")
-        for name, value in state["ema"].items():
-            ema.state[name].copy_(value)
-    vars(progress).update(state["progress"])
-    progress.sums = {k: v.to(run.device) for k, v in progress.sums.items()}
-    return checkpoint.step
 
 
 def note_unreadable(run: Run, batch: Batch, known: dict[int, str]) -> None:
@@ -299,37 +220,3 @@ def stop_if_diverged(run: Run, progress: Progress, done: int) -> None:
             f"checkpoint is from before. Try a lower optim.lr, more schedule.warmup_steps, a smaller optim.clip_norm, "
             f"task.args.margin_warmup_steps, or look at the data"
         )
-
-
-@contextmanager
-def averaged(backbone: nn.Module, ema: MovingAverage | None) -> Iterator[None]:
-    """The averaged weights inside, the backbone's own again afterwards."""
-    if ema is None:
-        yield
-        return
-    own = {k: v.clone() for k, v in backbone.state_dict().items()}
-    backbone.load_state_dict(ema.state)
-    try:
-        yield
-    finally:
-        backbone.load_state_dict(own)
-
-
-@contextmanager
-def caught_signals() -> Iterator[list[int]]:
-    """SIGTERM and Ctrl-C are noted, so that the step ends and a checkpoint is written; a second one kills."""
-    caught: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        log.warning("signal %d: ending this step, then writing a checkpoint; send it again to stop at once", number)
-        signal.signal(number, previous[number])
-
-    previous: dict[int, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous[number] = signal.signal(number, note)
-    try:
-        yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

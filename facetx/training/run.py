@@ -19,7 +19,7 @@ def start_run(settings: Settings, folder: Path, resume: str = "auto") -> Outcome
 
     Args:
         settings: Of the run.
-        folder: ``settings.yaml``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/`` and ``pictures/`` are its content.
+        folder: Holds ``settings.yaml``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/`` and ``pictures/``.
         resume: "auto" goes on where the folder's run stopped, or begins it; "never" wants an empty folder; anything
             else is the path of a checkpoint, or of another run, to go on from in an empty folder.
 
@@ -31,7 +31,8 @@ def start_run(settings: Settings, folder: Path, resume: str = "auto") -> Outcome
     if checkpoint:
         log.info("going on from %s, step %d", checkpoint.path, checkpoint.step)
     outcome = train(settings, folder, checkpoint)
-    write_pictures(folder / "pictures", read_rows(folder / "metrics.jsonl"), outcome.results)
+    rows = read_rows(folder / "metrics.jsonl")
+    write_pictures(folder / "pictures", rows, outcome.results, outcome.evaluators)
     return outcome
 
 

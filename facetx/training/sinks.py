@@ -38,7 +38,9 @@ class JsonLines:
 
     def __init__(self, path: Path, start: int):
         kept = [row for row in read_rows(path) if row["step"] <= start]
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        beside = path.with_name(f".writing_{path.name}")
+        beside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        beside.replace(path)
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, row: Row) -> None:

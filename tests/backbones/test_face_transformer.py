@@ -32,7 +32,7 @@ def test_the_authors_weights_give_the_authors_embeddings(name):
 
 
 def test_the_attention_scale_is_the_papers_unless_given():
-    sizes = dict(dim=32, depth=1, heads=2, head_dim=8, mlp_dim=32)
+    sizes = {"dim": 32, "depth": 1, "heads": 2, "head_dim": 8, "mlp_dim": 32}
     paper = BACKBONES.create("vit_p8s8", **sizes)
     authors = BACKBONES.create("vit_p8s8", **sizes, attention_scale=32**-0.5)
     assert paper.encoder.blocks[0].attention.scale == 8**-0.5

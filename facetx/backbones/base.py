@@ -1,0 +1,76 @@
+"""What is common to the networks that are not a ``FaceTransformer``, and to reading other people's weights."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from facetx.contract import InputContract
+from facetx.errors import CheckpointError
+from facetx.nn.tokens import check_size
+
+
+class Backbone(nn.Module):
+    """A network that gives one feature an image, and a neck.
+
+    Args:
+        features: (B, 3, H, W) -> (B, D).
+        neck: (B, D) -> (B, E).
+        embedding_dim: Width E of what comes out.
+        contract: What the network expects of its images.
+
+    Shapes: images (B, 3, H, W), already scaled by the contract -> (B, E), not normalised. Keypoints are not looked at.
+    """
+
+    needs_keypoints = False
+
+    def __init__(self, features: nn.Module, neck: nn.Module, embedding_dim: int, contract: InputContract):
+        super().__init__()
+        self.features = features
+        self.neck = neck
+        self.embedding_dim = embedding_dim
+        self.contract = contract
+
+    def forward(self, images: Tensor, keypoints: Tensor | None = None) -> Tensor:
+        check_size(images, self.contract.size)
+        return self.neck(self.features(images))
+
+
+def rename_state(
+    state: Mapping[str, Tensor], table: Mapping[str, str], source: str, ignored: Iterable[str] = ()
+) -> dict[str, Tensor]:
+    """Another program's state dict under our names.
+
+    Args:
+        state: Its tensors; the prefixes "module." and "net.", where all names have one, are taken off.
+        table: Its names of modules or parameters -> ours, "#" for a layer's number.
+        source: The program's name, for the message.
+        ignored: Its names of what we do not take: a head.
+
+    Raises ``CheckpointError`` that lists the names that stand in no table, and what of the table is missing.
+    """
+    for prefix in ("module.", "net."):
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    patterns = {theirs: re.compile(re.escape(theirs).replace(r"\#", r"(\d+)") + r"(?=\.|$)") for theirs in table}
+    renamed: dict[str, Tensor] = {}
+    unknown, missing = [], set(table)
+    for key, value in state.items():
+        for theirs, pattern in patterns.items():
+            if match := pattern.match(key):
+                ours = table[theirs].replace("#", match.group(1)) if match.groups() else table[theirs]
+                renamed[ours + key[match.end() :]] = torch.as_tensor(value)
+                missing.discard(theirs)
+                break
+        else:
+            if not key.startswith(tuple(ignored)):
+                unknown.append(key)
+    if unknown or missing:
+        raise CheckpointError(f"not a {source} state dict: unknown keys {unknown}, missing {sorted(missing)}")
+    return renamed
+
+
+def layer_count(state: Mapping[str, Tensor], prefix: str = "encoder.blocks.") -> int:
+    """How many numbered layers stand under ``prefix``."""
+    return 1 + max(int(key.removeprefix(prefix).split(".")[0]) for key in state if key.startswith(prefix))

@@ -1,0 +1,123 @@
+"""EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946) as a CNN, and as the stem of a ViT.
+
+The network and its ImageNet weights are those of the package efficientnet-pytorch, under the package's names.
+"""
+
+from typing import Any, Unpack
+
+from torch import Tensor, nn
+
+from facetx.backbones.base import Backbone
+from facetx.backbones.face_transformer import BASE, TINY
+from facetx.contract import InputContract
+from facetx.errors import CheckpointError
+from facetx.nn import ClassToken, Encoder, EncoderSizes, FaceTransformer, LearnedPositions, StemTokens
+from facetx.nn.freeze import freeze
+from facetx.nn.necks import linear_neck
+
+
+def efficientnet_b0(
+    image_size: int = 112, embedding_dim: int = 512, dropout: float = 0.2, pretrained: bool = False
+) -> Backbone:
+    """EfficientNet-B0, average pooling, and a linear embedding with batch norm.
+
+    Args:
+        image_size: Pixels a side.
+        embedding_dim: Width of the embedding.
+        dropout: Before the embedding; the paper's.
+        pretrained: Starts from ImageNet weights, which the package downloads.
+
+    Returns a model from (B, 3, image_size, image_size) to (B, embedding_dim).
+    """
+    net = _b0(image_size, pretrained)
+    net._dropout = net._fc = nn.Identity()
+    return Backbone(
+        features=net,
+        neck=linear_neck(1280, embedding_dim, dropout),
+        embedding_dim=embedding_dim,
+        contract=InputContract(size=image_size),
+    )
+
+
+def effnet_vit(
+    image_size: int = 112, freeze_stem: bool = False, pretrained: bool = False, **sizes: Unpack[EncoderSizes]
+) -> FaceTransformer:
+    """EfficientNet + ViT: 4x4 patches of B0's map at 1/4 (24x28x28 for 112x112) are the tokens: 49 and a class token.
+
+    Args:
+        image_size: Pixels a side, a multiple of 16.
+        freeze_stem: The stem is a fixed function, its batch norms' statistics too.
+        pretrained: The stem starts from ImageNet weights, which the package downloads.
+        sizes: Any of the encoder's in place of Face Transformer's.
+
+    Returns a model from (B, 3, image_size, image_size) to (B, dim).
+    """
+    return _effnet_vit(image_size, freeze_stem, pretrained, BASE | sizes)
+
+
+def effnet_vit_tiny(
+    image_size: int = 112, freeze_stem: bool = False, pretrained: bool = False, **sizes: Unpack[EncoderSizes]
+) -> FaceTransformer:
+    """A small EfficientNet + ViT for CPUs: width 128, depth 6. Arguments as in ``effnet_vit``."""
+    return _effnet_vit(image_size, freeze_stem, pretrained, TINY | sizes)
+
+
+def _effnet_vit(image_size: int, freeze_stem: bool, pretrained: bool, sizes: EncoderSizes) -> FaceTransformer:
+    dim = sizes["dim"]
+    stem = EfficientNetStem(image_size, pretrained)
+    tokens = StemTokens(stem, stem.channels, stem.reduction, image_size, patch_size=4, dim=dim)
+    model = FaceTransformer(
+        tokens=tokens,
+        positions=LearnedPositions(ClassToken.prefix + tokens.num_tokens, dim),
+        encoder=Encoder(**sizes),
+        pooling=ClassToken(dim),
+        embedding_dim=dim,
+        dropout=sizes["dropout"],
+        contract=InputContract(size=image_size),
+    )
+    if freeze_stem:
+        freeze(model, ["tokens.stem"])
+    return model
+
+
+class EfficientNetStem(nn.Module):
+    """B0 up to the package's endpoint ``reduction_2``: the stem and blocks 0, 1, 2, and nothing behind them.
+
+    Shapes: (B, 3, H, W) -> (B, 24, H / 4, W / 4).
+    """
+
+    channels = 24
+    reduction = 4
+
+    def __init__(self, image_size: int, pretrained: bool = False):
+        super().__init__()
+        net = _b0(image_size, pretrained)
+        self._conv_stem = net._conv_stem
+        self._bn0 = net._bn0
+        self._swish = net._swish
+        self._blocks = net._blocks[:3]
+        rate = net._global_params.drop_connect_rate / len(net._blocks)
+        self.drop_connect = [rate * i for i in range(len(self._blocks))]  # rises with depth, as in the whole network
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self._swish(self._bn0(self._conv_stem(images)))
+        for block, rate in zip(self._blocks, self.drop_connect, strict=True):
+            x = block(x, drop_connect_rate=rate)
+        return x
+
+
+def _b0(image_size: int, pretrained: bool) -> Any:
+    from efficientnet_pytorch import EfficientNet
+
+    if not pretrained:
+        net = EfficientNet.from_name("efficientnet-b0", image_size=image_size)
+    else:
+        try:
+            net = EfficientNet.from_pretrained("efficientnet-b0", image_size=image_size)
+        except (OSError, RuntimeError) as error:  # no network, or a file that is cut off
+            raise CheckpointError(
+                f"could not download the ImageNet weights of efficientnet-b0 ({error}); "
+                "try again with a network, or set pretrained: false"
+            ) from error
+    net.set_swish(memory_efficient=False)  # the package's other one cannot be exported; torch's is as frugal
+    return net

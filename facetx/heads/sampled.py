@@ -1,0 +1,26 @@
+"""The engine ``sampled``: Partial FC, the batch's own classes and a random part of the others (arXiv 2203.15565)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from facetx.heads.criterion import Criterion
+from facetx.heads.engine import Result, full
+
+
+def sampled(
+    unit: Tensor, norms: Tensor, weight: Tensor, labels: Tensor, criterion: Criterion, sample_rate: float
+) -> Result:
+    """``full`` over a fresh choice of classes: every class of the batch, then others, up to ``sample_rate`` of all.
+
+    At rate 1 it is ``full``. The choice comes from torch's random state, so that a seeded step repeats. At least as
+    many classes as images are kept. Class centres left out get a gradient of zero; the optimiser's momentum and decay
+    move them all the same.
+    """
+    num_classes = len(weight)
+    count = min(num_classes, max(math.ceil(sample_rate * num_classes), len(labels)))
+    # A class of the batch ranks above every random number, so the highest `count` hold them all.
+    rank = torch.rand(num_classes, device=weight.device).index_fill_(0, labels, 2.0)
+    kept = rank.topk(count, sorted=False).indices.sort().values
+    return full(unit, norms, weight[kept], torch.searchsorted(kept, labels), criterion)

@@ -1,0 +1,137 @@
+"""``timm:`` and ``torchvision:`` names: one of each kind that the field compares with."""
+
+import inspect
+
+import pytest
+import torch
+
+from facetx.backbones import BACKBONES
+from facetx.contract import InputContract
+from facetx.errors import CheckpointError, ConfigError, UnknownNameError
+from facetx.nn.freeze import freeze
+from facetx.nn.profile import run_on_meta
+
+KINDS = [
+    "torchvision:alexnet",
+    "timm:vgg11",
+    "timm:resnet18",
+    "timm:resnext50_32x4d",
+    "timm:legacy_seresnet18",
+    "timm:densenet121",
+    "timm:mobilenetv1_100",
+    "timm:mobilenetv2_050",
+    "timm:mobilenetv3_small_050",
+    "timm:efficientnet_b0",
+    "timm:regnetx_002",
+    "timm:resnest14d",
+    "timm:dm_nfnet_f0",
+    "timm:botnet26t_256",
+    "timm:efficientformerv2_s0",
+    "timm:vit_small_patch14_dinov2",
+]
+# Sizes that a network was made for, where it does not take 112.
+SIZES = {"timm:efficientformerv2_s0": 96, "timm:botnet26t_256": 256}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kind_becomes_a_backbone(name):
+    with torch.device("meta"):
+        model = BACKBONES.create(name, image_size=SIZES.get(name, 112))
+    assert run_on_meta(model, model.contract.size).shape == (1, 512)
+    assert model.embedding_dim == 512
+    assert not model.needs_keypoints
+
+
+@pytest.mark.parametrize("name", ["timm:mobilenetv3_small_050", "torchvision:squeezenet1_1", "timm:test_vit"])
+def test_small_ones_run_and_every_parameter_gets_a_gradient(name):
+    size = 160 if name == "timm:test_vit" else 64
+    model = BACKBONES.create(name, image_size=size, embedding_dim=8)
+    embeddings = model(torch.randn(4, 3, size, size))
+    embeddings.square().sum().backward()
+    assert embeddings.shape == (4, 8)
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_a_vit_is_built_for_the_size_that_is_asked_for_and_for_its_own():
+    with torch.device("meta"):
+        at_112 = BACKBONES.create("timm:vit_small_patch14_dinov2")
+        own = BACKBONES.create("timm:vit_small_patch14_dinov2", image_size=None)
+    assert at_112.features.pos_embed.shape[1] == 8 * 8 + 1
+    assert own.contract.size == 518
+    assert own.features.pos_embed.shape[1] == 37 * 37 + 1
+
+
+def test_without_a_neck_the_features_come_as_they_are():
+    with torch.device("meta"):
+        model = BACKBONES.create(
+            "timm:efficientformerv2_s2", image_size=178, embedding_dim=None, options={"num_vit": 2}
+        )
+    assert model.embedding_dim == 288
+    assert sum(p.numel() for p in model.parameters()) == 9_842_800
+
+
+def test_names_with_a_prefix_are_known_and_their_arguments_can_be_checked():
+    assert "timm:resnet18" in BACKBONES
+    assert "timm:resnet18.a1_in1k" in BACKBONES
+    assert "torchvision:alexnet" in BACKBONES
+    assert "timm:nothing_like_it" not in BACKBONES
+    assert "other:resnet18" not in BACKBONES
+    assert set(inspect.signature(BACKBONES["timm:resnet18"]).parameters) == {
+        "image_size",
+        "embedding_dim",
+        "dropout",
+        "pretrained",
+        "options",
+    }
+
+
+def test_an_unknown_name_is_answered_with_near_ones():
+    with pytest.raises(UnknownNameError, match=r"timm has no backbone named 'resnet81'.*'timm:resnet18'"):
+        BACKBONES["timm:resnet81"]
+    with pytest.raises(UnknownNameError, match=r"torchvision has no backbone named 'alexnett'.*'torchvision:alexnet'"):
+        BACKBONES["torchvision:alexnett"]
+
+
+def test_a_size_that_it_cannot_take_and_an_option_that_it_has_not_are_refused():
+    with pytest.raises(ConfigError, match=r"timm:efficientformerv2_s0 does not take images of 112 .*image_size: 224"):
+        BACKBONES.create("timm:efficientformerv2_s0", image_size=112)
+    with pytest.raises(ConfigError, match=r"timm:resnet18 does not take all of the options \['wheels'\]"):
+        BACKBONES.create("timm:resnet18", options={"wheels": 4})
+
+
+def test_weights_that_cannot_be_had_are_said_clearly(monkeypatch):
+    import efficientnet_pytorch.utils as package
+    import timm
+
+    def offline(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(CheckpointError, match=r"weights of timm:resnet18 \(no route to host\).*pretrained: false"):
+        BACKBONES.create("timm:resnet18", pretrained=True)
+    monkeypatch.setattr(package.model_zoo, "load_url", offline)
+    with pytest.raises(
+        CheckpointError, match=r"ImageNet weights of efficientnet-b0 \(no route to host\).*pretrained: fa"
+    ):
+        BACKBONES.create("effnet_vit_tiny", pretrained=True)
+
+
+def test_pretrained_weights_bring_their_contract(monkeypatch):
+    import timm
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *args, pretrained, **more: create(*args, **more))
+    with torch.device("meta"):
+        assert BACKBONES.create("timm:resnet18").contract == InputContract()
+        contract = BACKBONES.create("timm:resnet18", pretrained=True).contract
+    assert contract.mean == pytest.approx((123.675, 116.28, 103.53))
+    assert contract.std == pytest.approx((58.395, 57.12, 57.375))
+
+
+def test_frozen_blocks_of_a_vit():
+    with torch.device("meta"):
+        model = BACKBONES.create("timm:vit_small_patch14_dinov2")
+    names = freeze(model, ["features.patch_embed", "features.blocks.[0-9]"])
+    left = {n.split(".")[2] for n, p in model.named_parameters() if p.requires_grad and "blocks" in n}
+    assert left == {"10", "11"}
+    assert "features.blocks.3.attn.qkv.weight" in names

@@ -1,0 +1,183 @@
+"""Settings: what is right loads and builds, what is wrong is said with its place and a way out."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from facetx.config import check_settings, differences, load_settings, to_yaml
+from facetx.config.yaml_file import parse
+from facetx.errors import ConfigError
+from facetx.training import build, describe_run
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+GOOD = """\
+name: test
+data:
+  name: image_folder
+  args: {root: somewhere}
+model: vit_p8s8_tiny
+head: cosface
+optim: {lr: 1e-3}
+train: {steps: 10, batch_size: 4}
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "test.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_short_and_long_forms_are_the_same(tmp_path):
+    short = load_settings(write(tmp_path, GOOD))
+    assert short.model.name == "vit_p8s8_tiny"
+    assert [h.name for h in short.head] == ["cosface"]
+    long = GOOD.replace("model: vit_p8s8_tiny", "model: {name: vit_p8s8_tiny}").replace(
+        "head: cosface", "head: [{name: cosface}]"
+    )
+    assert load_settings(write(tmp_path, long)) == short
+
+
+def test_settings_written_out_read_back_the_same(tmp_path):
+    settings = load_settings(write(tmp_path, GOOD))
+    assert load_settings(write(tmp_path, to_yaml(settings))) == settings
+
+
+# ruff: noqa: E501
+# What is written in place of which line of GOOD, and the line, the key and the words that the message must have.
+WRONG = {
+    "misspelt key": ("optim: {lr: 1e-3}", "optim: {lr: 1e-3, weight_decai: 0}", 7, "optim.weight_decai", "did you mean 'weight_decay'?"),
+    "misspelt top key": ("head: cosface", "heads: cosface", 6, "heads", "did you mean 'head'?"),
+    "missing key": ("name: test\n", "", None, "name", "required"),
+    "wrong type": ("steps: 10", "steps: ten", 8, "train.steps", "valid integer, got 'ten'"),
+    "true is not 1": ("steps: 10", "steps: true", 8, "train.steps", "valid integer, got True"),
+    "out of range": ("lr: 1e-3", "lr: -1", 7, "optim.lr", "greater than 0, got -1"),
+    "unknown choice": ("optim: {lr: 1e-3}", "optim: {lr: 1e-3}\ndevice: gpu", 8, "device", "'auto', 'cpu' or 'cuda', got 'gpu'"),
+    "unknown backbone": ("vit_p8s8_tiny", "vit_p8s9_tiny", 5, "model.name", "did you mean 'vit_p8s8_tiny'"),
+    "unknown head": ("head: cosface", "head: {name: cosfase}", 6, "head.name", "did you mean 'cosface'"),
+    "unknown argument": ("head: cosface", "head: {name: cosface, args: {margn: 0.3}}", 6, "head.args.margn", "did you mean 'margin'?"),
+    "wrong argument type": ("head: cosface", "head: {name: cosface, args: {margin: big}}", 6, "head.args.margin", "valid number, got 'big'"),
+    "provided argument": ("head: cosface", "head: {name: cosface, args: {num_classes: 3}}", 6, "head.args.num_classes", "leave it out"),
+    "missing argument": ("  args: {root: somewhere}\n", "", 2, "data.args.root", "required"),
+    "size of the encoder": ("model: vit_p8s8_tiny", "model: {name: vit_p8s8_tiny, args: {dept: 2}}", 5, "model.args.dept", "did you mean 'depth'?"),
+    "unknown optimiser": ("lr: 1e-3", "name: adamv, lr: 1e-3", 7, "optim.name", "did you mean 'adam' or 'adamw'?"),
+    "unknown schedule": ("optim:", "schedule: cosin\noptim:", 7, "schedule.name", "did you mean 'cosine'?"),
+    "unknown transform": ("args: {root: somewhere}", "args: {root: somewhere}\n  transforms: [flip, flop]", 5, "data.transforms.1.name", "did you mean 'flip'?"),
+    "unknown evaluator": ("optim:", "evaluators:\n  - lwf\noptim:", 8, "evaluators.0.name", "did you mean 'lfw'?"),
+    "neither steps nor epochs": ("steps: 10, ", "", 8, "train", "either steps or epochs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_named(tmp_path, case):
+    old, new, line, key, words = WRONG[case]
+    assert old in GOOD
+    path = write(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path)
+    place = f"{path}:{line}" if line else str(path)
+    matching = [text for text in str(caught.value).splitlines() if text.startswith(f"{place}: {key}: ")]
+    assert matching, caught.value
+    assert words in matching[0]
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    text = GOOD.replace("lr: 1e-3", "lr: fast").replace("head: cosface", "head: cosfase").replace("steps:", "stepz:")
+    with pytest.raises(ConfigError, match="^3 problems in the settings") as caught:
+        load_settings(write(tmp_path, text))
+    for key in ("optim.lr", "head.name", "train.stepz"):
+        assert key in str(caught.value)
+
+
+def test_yaml_that_is_none_is_told_with_its_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"test.yaml:3: "):
+        load_settings(write(tmp_path, "name: test\ndata: {a: 1\nmodel: b\n"))
+    with pytest.raises(ConfigError, match=r"test.yaml:3: the key 'name' is given twice, first in line 1"):
+        load_settings(write(tmp_path, "name: test\nseed: 1\nname: other\n"))
+    with pytest.raises(ConfigError, match="keys and values"):
+        load_settings(write(tmp_path, "- 1\n"))
+
+
+def test_a_missing_file_names_those_that_are_there(tmp_path):
+    write(tmp_path, GOOD)
+    with pytest.raises(ConfigError, match=r"tst.yaml: no such file.*test.yaml"):
+        load_settings(tmp_path / "tst.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 1e-3), ("1E5", 1e5), (".5", 0.5), ("012", 12), ("on", "on"), ("no", "no"), ("true", True), ("null", None),
+     ("0x10", 16), ("-3", -3), ("1_000", "1_000"), (".inf", float("inf")), ("2020-01-01", "2020-01-01"), ("~", None)],
+)  # fmt: skip
+def test_scalars_are_what_they_look_like(text, value):
+    got, _ = parse(f"a: {text}", "text")
+    assert got["a"] == value
+    assert type(got["a"]) is type(value)
+
+
+def test_overrides_reach_every_level(tmp_path):
+    text = GOOD + "evaluators:\n  - {name: synthetic_pairs, every: 100}\n"
+    settings = load_settings(
+        write(tmp_path, text),
+        ["optim.lr=3e-4", "evaluators.0.every=500", "head.args.margin=0.2", "model.args.depth=2", "train.compile=true"],
+    )
+    assert settings.optim.lr == 3e-4
+    assert settings.evaluators[0].every == 500
+    assert settings.head[0].args == {"margin": 0.2}
+    assert settings.model.args == {"depth": 2}
+    assert settings.train.compile is True
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optim.lr", "is no override; write key.subkey=value"),
+        ("optim.lr.x=1", "optim.lr is 0.001 and has no keys"),
+        ("optim.l=1", r"command line \(optim.l=1\): optim.l: unknown key; did you mean 'lr'\?"),
+        ("evaluators.3.every=1", "evaluators is a list of 1"),
+        ("train.steps=ten", r"command line \(train.steps=ten\): train.steps: .*valid integer"),
+    ],
+)
+def test_a_wrong_override_is_named(tmp_path, override, words):
+    text = GOOD + "evaluators: [lfw]\n" if "evaluators" in override else GOOD
+    with pytest.raises(ConfigError, match=words):
+        load_settings(write(tmp_path, text), [override])
+
+
+def test_differences_are_dotted():
+    assert list(differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4})) == [
+        ("a.c", 2, 3),
+        ("d", None, 4),
+    ]
+
+
+def test_the_schema_is_up_to_date():
+    from facetx.config.schema import SCHEMA_FILE, schema_text
+
+    written = Path(__file__).parents[2] / SCHEMA_FILE
+    assert written.read_text() == schema_text(), f"run: python -m facetx.config.schema > {SCHEMA_FILE}"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_shipped_config_loads_and_builds(path, faces, monkeypatch):
+    raw = yaml.safe_load(path.read_text())
+    assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
+    assert f"--config configs/{path.name}" in path.read_text(), "a config's header tells its command"
+    overrides = []
+    if raw["data"]["name"] == "image_folder":
+        overrides = [f"data.args.root={faces}", "data.args.part=all", "train.batch_size=6"]
+        overrides.append("evaluators=[]")
+        overrides.append("select=null")
+    run = build(load_settings(path, overrides))
+    assert raw["name"] == path.stem
+    assert raw["model"]["name"] in describe_run(run)
+
+
+def test_settings_from_plain_values(small):
+    settings = check_settings(small)
+    assert json.loads(settings.model_dump_json())["train"]["steps"] == 12
+    with pytest.raises(ConfigError, match="settings: train.steps"):
+        check_settings({**small, "train": {"steps": 0, "batch_size": 2}})

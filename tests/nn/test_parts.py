@@ -1,0 +1,244 @@
+"""Each part against a plain computation of what it says it is."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from facetx.nn import (
+    Attention,
+    ClassToken,
+    ConvAttention,
+    ConvTokens,
+    DropPath,
+    Encoder,
+    FlattenPooling,
+    KeypointBias,
+    MeanPooling,
+    PatchTokens,
+    SequencePooling,
+    SinePositions,
+    StemTokens,
+)
+from facetx.nn.biases import product_buckets
+from facetx.nn.necks import bottleneck_neck, init_linear, linear_neck
+from facetx.nn.positions import positions_of
+
+
+def test_attention_is_the_textbooks():
+    attention = Attention(12, heads=3, qkv_bias=True)
+    x, bias = torch.randn(2, 5, 12), torch.randn(2, 3, 5, 5)
+    q, k, v = (t.unflatten(2, (3, 4)).transpose(1, 2) for t in attention.qkv(x).chunk(3, dim=2))
+    weights = (q @ k.transpose(2, 3) / math.sqrt(4) + bias).softmax(dim=3)
+    expected = attention.proj((weights @ v).transpose(1, 2).reshape(2, 5, 12))
+    torch.testing.assert_close(attention(x, bias), expected)
+
+
+def test_attention_dropout_is_for_training_only():
+    attention = Attention(8, heads=2, attention_dropout=0.5)
+    x = torch.randn(2, 6, 8)
+    assert not torch.equal(attention(x), attention(x))
+    attention.eval()
+    assert torch.equal(attention(x), attention(x))
+
+
+def test_patch_tokens_are_unfolded_and_projected():
+    tokens = PatchTokens(32, patch_size=12, stride=8, padding=4, dim=6)
+    images = torch.randn(2, 3, 32, 32)
+    patches = F.unfold(images, 12, stride=8, padding=4).transpose(1, 2)
+    expected = patches @ tokens.proj.weight.flatten(1).T + tokens.proj.bias
+    assert (tokens.num_tokens, tokens.grid) == (16, (4, 4))
+    torch.testing.assert_close(tokens(images), expected)
+
+
+def test_patches_may_leave_an_edge_unseen_only_where_that_is_said():
+    with pytest.raises(ValueError, match=r"do not cover an image of 112.*108 or 117"):
+        PatchTokens(112, 9, stride=9, padding=0, dim=4)
+    tokens = PatchTokens(112, 9, stride=9, padding=0, dim=4, cover=False)
+    assert tokens.grid == (12, 12)
+    images = torch.randn(1, 3, 112, 112)
+    edge = images.clone()
+    edge[..., 108:] = 0
+    assert torch.equal(tokens(images), tokens(edge))
+
+
+def test_stem_tokens_are_patches_of_the_stems_map():
+    stem = torch.nn.Conv2d(3, 5, 4, stride=4)
+    tokens = StemTokens(stem, channels=5, reduction=4, image_size=32, patch_size=4, dim=6)
+    images = torch.randn(2, 3, 32, 32)
+    assert tokens.num_tokens == 4
+    torch.testing.assert_close(tokens(images), tokens.patches(stem(images)))
+    with pytest.raises(ValueError, match=r"do not divide an image of 40 pixels.*multiple of 16, such as 32"):
+        StemTokens(stem, channels=5, reduction=4, image_size=40, patch_size=4, dim=6)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "layers", "side"), [(112, 7, 2, 2, 7), (50, 7, 2, 2, 4), (33, 3, 1, 1, 17)]
+)
+def test_conv_tokens_count_what_they_give(size, kernel, stride, layers, side):
+    tokens = ConvTokens(size, 8, kernel, stride, kernel // 2, layers)
+    assert tokens.grid == (side, side)
+    assert tokens(torch.randn(1, 3, size, size)).shape == (1, side * side, 8)
+
+
+def test_sine_positions():
+    positions = SinePositions(4, 6).positions[0]
+    for t in range(4):
+        for i in range(3):
+            angle = t / 10000 ** (2 * i / 6)
+            assert positions[t, 2 * i].item() == pytest.approx(math.sin(angle), abs=1e-6)
+            assert positions[t, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-6)
+    assert list(SinePositions(4, 6).state_dict()) == []
+    assert SinePositions(4, 5)(torch.zeros(1, 4, 5)).shape == (1, 4, 5)
+
+
+def test_positions_by_name():
+    assert isinstance(positions_of("sine", 3, 4), SinePositions)
+    assert positions_of("learned", 3, 4, std=0.0)(torch.ones(1, 3, 4)).sum() == 12
+    with pytest.raises(ValueError, match="'learned' or 'sine', got 'cosine'"):
+        positions_of("cosine", 3, 4)
+
+
+def test_poolings():
+    x = torch.randn(2, 5, 4)
+    assert torch.equal(MeanPooling()(x), x.mean(1))
+    assert torch.equal(FlattenPooling()(x), x.reshape(2, 20))
+    assert torch.equal(FlattenPooling().prepend(x), x)
+    token = ClassToken(4)
+    assert torch.equal(token(token.prepend(x)), token.token.expand(2, 1, 4)[:, 0])
+
+    for pool in (SequencePooling(4), SequencePooling(4, hidden=3)):
+        weights = pool.score(x)[..., 0].softmax(dim=1)
+        torch.testing.assert_close(pool(x), torch.einsum("bn,bnd->bd", weights, x))
+
+
+def test_sequence_pooling_with_equal_scores_is_the_mean():
+    pool = SequencePooling(4)
+    torch.nn.init.zeros_(pool.score.weight)
+    x = torch.randn(2, 5, 4)
+    torch.testing.assert_close(pool(x), x.mean(1))
+
+
+def test_the_norm_stands_on_the_residual_stream_where_that_is_said():
+    encoder = Encoder(dim=8, depth=1, heads=2, mlp_dim=16, norm_residual=True)
+    block, x = encoder.blocks[0], torch.randn(2, 3, 8)
+    y = block.norm2(x + block.attention(block.norm1(x)))
+    torch.testing.assert_close(encoder(x), encoder.norm(y + block.mlp(y)))
+    block.norm_residual = False
+    y = x + block.attention(block.norm1(x))
+    torch.testing.assert_close(encoder(x), encoder.norm(y + block.mlp(block.norm2(y))))
+
+
+def test_each_layer_asks_for_its_own_bias():
+    encoder = Encoder(dim=8, depth=3, heads=2, mlp_dim=16)
+    asked = []
+    encoder(torch.randn(1, 3, 8), lambda layer: asked.append(layer))
+    assert asked == [0, 1, 2]
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+    drop, x = DropPath(0.25), torch.ones(4000, 2, 3)
+    y = drop(x)
+    per_sample = y.flatten(1)
+    assert ((per_sample == 0).all(1) | (per_sample == 1 / 0.75).all(1)).all()
+    assert y.mean().item() == pytest.approx(1, abs=0.05)
+    assert torch.equal(drop.eval()(x), x)
+
+
+def test_drop_path_rises_with_depth():
+    encoder = Encoder(dim=8, depth=5, heads=2, mlp_dim=16, drop_path=0.2)
+    assert [b.drop_path.rate for b in encoder.blocks] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+
+
+def reference_bucket(offset, alpha=1.9, beta=3.8, gamma=15.2):
+    """iRPE's piecewise index, one number at a time."""
+    if abs(offset) <= alpha:
+        return offset
+    far = round(alpha + math.log(abs(offset) / alpha) / math.log(gamma / alpha) * (beta - alpha))
+    return int(math.copysign(min(far, int(beta)), offset))
+
+
+def test_buckets_are_those_of_irpe():
+    side = 14
+    buckets = product_buckets(side, 1.9)
+    for i in range(0, side * side, 5):
+        for j in range(0, side * side, 3):
+            row = reference_bucket(i // side - j // side) + 3
+            column = reference_bucket(i % side - j % side) + 3
+            assert buckets[i, j] == 7 * row + column
+    assert buckets.max() == 48
+
+
+def test_keypoint_bias_one_entry_at_a_time():
+    bias = KeypointBias(side=3, depth=2, heads=2)
+    torch.nn.init.normal_(bias.table.weight)
+    torch.nn.init.normal_(bias.table.bias)
+    keypoints = torch.rand(1, 5, 2)
+    weight = bias.table.weight.view(2, 2, 49, 10).detach().numpy()
+    shift = bias.table.bias.view(2, 2, 49).detach().numpy()
+    layers = bias(torch.zeros(1, 3, 9, 9), keypoints)
+    for layer in (0, 1):
+        got = layers(layer)[0].detach().numpy()  # (heads, N, N)
+        for i in range(9):
+            center = np.array([(i % 3 + 0.5) / 3, (i // 3 + 0.5) / 3])  # (x, y)
+            differences = (center - keypoints[0].numpy()).reshape(10)
+            for j in range(9):
+                bucket = 7 * (reference_bucket(i // 3 - j // 3) + 3) + reference_bucket(i % 3 - j % 3) + 3
+                for head in (0, 1):
+                    expected = weight[layer, head, bucket] @ differences + shift[layer, head, bucket]
+                    assert got[head, i, j] == pytest.approx(expected, abs=1e-5)
+
+
+def test_keypoint_bias_starts_at_zero():
+    bias = KeypointBias(side=3, depth=2, heads=2)
+    assert not bias(torch.zeros(1, 3, 9, 9), torch.rand(1, 5, 2))(1).any()
+
+
+def test_conv_attention_sees_each_patch_alone_and_is_shared_by_the_layers():
+    bias = ConvAttention(patch_size=14, heads=2, dim=16)
+    images = torch.randn(2, 3, 28, 42)
+    scores = bias(images, None)
+    assert scores(0) is scores(7)  # computed once
+    assert scores(0).shape == (2, 2, 6, 6)
+    patch_4 = images[:, :, 14:28, 14:28]  # second row, second of three columns
+    patch_2 = images[:, :, 0:14, 28:42]
+    q, k = bias.query(bias.embed(patch_4)), bias.key(bias.embed(patch_2))
+    expected = (q * k).view(2, 2, 8).sum(2) / math.sqrt(8)
+    torch.testing.assert_close(scores(0)[:, :, 4, 2], expected)
+
+
+def test_conv_attention_leaves_prefix_tokens_alone():
+    torch.manual_seed(0)
+    plain = ConvAttention(patch_size=14, heads=2, dim=16)
+    torch.manual_seed(0)
+    prefixed = ConvAttention(patch_size=14, heads=2, dim=16, prefix=1)
+    images = torch.randn(1, 3, 28, 28)
+    scores = prefixed(images, None)(0)
+    assert not scores[:, :, 0].any()
+    assert not scores[:, :, :, 0].any()
+    assert torch.equal(scores[:, :, 1:, 1:], plain(images, None)(0))
+
+
+def test_conv_attention_refuses_sizes_that_do_not_work():
+    with pytest.raises(ValueError, match="at least 14 pixels, got 8"):
+        ConvAttention(patch_size=8, heads=2, dim=16)
+    with pytest.raises(ValueError, match="divide by 16 and into 3 heads"):
+        ConvAttention(patch_size=16, heads=3, dim=16)
+
+
+def test_necks():
+    assert linear_neck(6, 4)(torch.randn(3, 6)).shape == (3, 4)
+    neck = bottleneck_neck(6, 5, 4)
+    embeddings = neck(torch.randn(64, 6))
+    assert embeddings.shape == (64, 4)
+    torch.testing.assert_close(embeddings.mean(0), torch.zeros(4), atol=1e-5, rtol=0)  # a batch norm comes last
+
+
+def test_init_linear_touches_linear_layers_only():
+    module = torch.nn.Sequential(torch.nn.Linear(400, 400), torch.nn.LayerNorm(400))
+    init_linear(module, std=0.02)
+    assert module[0].weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert not module[0].bias.any()
+    assert (module[1].weight == 1).all()

@@ -1,0 +1,62 @@
+"""Tables of names, and names that lead into other libraries."""
+
+import inspect
+
+import pytest
+
+from facetx.errors import UnknownNameError
+from facetx.registry import Family, Registry
+
+
+def one(size: int = 1) -> tuple:
+    return "one", size
+
+
+def two() -> str:
+    return "two"
+
+
+def build_other(name: str, size: int = 3) -> tuple:
+    return name, size
+
+
+def test_a_functions_name_is_its_name():
+    table = Registry("thing", [two, one])
+    assert list(table) == table.names() == ["one", "two"]
+    assert table.names("t*") == ["two"]
+    assert len(table) == 2
+    assert table["one"] is one
+    assert table.create("one", size=5) == ("one", 5)
+
+
+def test_names_are_taken_once():
+    table = Registry("thing", [one])
+    assert table.register(two) is two
+    with pytest.raises(ValueError, match="'one' is registered already"):
+        table.register(one)
+
+
+def test_unknown_names_are_answered_with_near_ones():
+    with pytest.raises(UnknownNameError, match="no thing is named 'tow'; did you mean 'two'"):
+        Registry("thing", [one, two])["tow"]
+
+
+def test_a_prefix_leads_to_another_library_only_when_it_is_asked_for():
+    asked = []
+
+    def names():
+        asked.append(1)
+        return ["alpha", "beta"]
+
+    table = Registry("thing", [one], families=[Family("other", build_other, names)])
+    assert list(table) == ["one"]
+    assert "one" in table
+    assert asked == []
+    assert "other:alpha" in table
+    assert "other:gamma" not in table
+    assert "other:" not in table
+    assert 3 not in table
+    assert table.create("other:beta", size=4) == ("beta", 4)
+    assert list(inspect.signature(table["other:alpha"]).parameters) == ["size"]
+    with pytest.raises(UnknownNameError, match="other has no thing named 'alpa'; the nearest names are 'other:alpha'"):
+        table["other:alpa"]

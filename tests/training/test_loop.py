@@ -1,0 +1,193 @@
+"""The loop: it learns, survives what is not finite, keeps the best, and tells what is wrong with the data."""
+
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+from facetx.config import check_settings
+from facetx.errors import CheckpointError, ConfigError, DataError
+from facetx.training import DivergedError, build, describe_run, find_checkpoint, loop, start_run
+from facetx.training import checkpoint as checkpoint_module
+from facetx.training.sinks import read_rows
+
+
+def settings_with(small, **sections):
+    raw = {**small, **{k: {**small[k], **v} for k, v in sections.items()}}
+    return check_settings(raw)
+
+
+def test_it_learns_and_leaves_what_it_promises(small, tmp_path):
+    start_run(settings_with(small, train={"steps": 60, "log_every": 5}, optim={"lr": 3e-3}), tmp_path)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    losses = [r["train/loss"] for r in rows if "train/loss" in r]
+    assert losses[-1] < 0.7 * losses[0]
+    assert rows[-1]["val/accuracy"] > 0.8
+    for name in ("training.png", "roc.png", "val_scores.png", "val_pairs.png"):
+        assert Image.open(tmp_path / "pictures" / name).size[0] > 300
+    assert list((tmp_path / "tensorboard").iterdir())
+    meta = find_checkpoint(tmp_path).meta
+    assert meta["input"]["size"] == 32
+    assert meta["settings"]["optim"]["lr"] == 3e-3
+    assert meta["metrics"]["step"] == 60
+
+
+def test_the_best_checkpoint_stays(small, tmp_path, monkeypatch):
+    values = iter([0.9, 0.5, 0.6])
+    own = loop.evaluate
+
+    def scripted(run, evaluators, ema):
+        results = own(run, evaluators, ema)
+        value = next(values)
+
+        class Scripted:
+            accuracy = results["val"].accuracy
+
+            def summary(self):
+                return {"accuracy": value}
+
+        return {"val": Scripted()}
+
+    monkeypatch.setattr(loop, "evaluate", scripted)
+    settings = settings_with(small, train={"steps": 18, "checkpoint_every": 6, "keep": 1})
+    loop.train(settings, tmp_path)
+    assert find_checkpoint(tmp_path, "BEST").step == 6
+    assert find_checkpoint(tmp_path, "LAST").step == 18
+    assert sorted(p.name for p in (tmp_path / "checkpoints").glob("step_*")) == ["step_00000006", "step_00000018"]
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(small):
+    run = build(settings_with(small))
+    batch = {"image": torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8), "label": torch.arange(6)}
+    _, finite = loop.training_step(run, batch, 0)
+    assert finite
+    before = {k: v.clone() for k, v in run.task.state_dict().items()}
+    moments = [v["exp_avg"].clone() for v in run.optimizer.state.values()]
+
+    own = run.task.head.forward
+
+    def broken(embeddings, labels):
+        out = own(embeddings, labels)
+        return {**out, "loss": out["loss"] * float("nan")}
+
+    run.task.head.forward = broken
+    scalars, finite = loop.training_step(run, batch, 1)
+    assert not finite
+    assert all(torch.equal(v, before[k]) for k, v in run.task.state_dict().items())
+    assert all(torch.equal(v["exp_avg"], m) for v, m in zip(run.optimizer.state.values(), moments))
+
+    progress = loop.Progress()
+    progress.add({"loss": torch.tensor(2.0)}, torch.tensor(True))
+    progress.add({"loss": scalars["loss"]}, finite)
+    assert progress.row() == {"train/loss": 2.0, "train/skipped": 1}
+    run.task.head.forward = own
+    assert loop.training_step(run, batch, 2)[1]
+
+
+def test_too_many_of_them_in_a_row_stop_the_run(small, tmp_path, monkeypatch):
+    own = loop.training_step
+
+    def from_the_fifth_on(run, batch, step):
+        scalars, finite = own(run, batch, step)
+        return (scalars, finite) if step < 4 else ({**scalars, "loss": scalars["loss"] * float("nan")}, ~finite)
+
+    monkeypatch.setattr(loop, "training_step", from_the_fifth_on)
+    settings = settings_with(small, train={"steps": 30, "stop_after_bad_steps": 5})
+    with pytest.raises(DivergedError, match=r"steps 5 to 9: .* 5 in a row.*lower optim.lr"):
+        loop.train(settings, tmp_path)
+    assert find_checkpoint(tmp_path).step == 8
+
+
+def test_accumulation_is_the_same_step(small):
+    gradients = []
+    for parts in (1, 3):
+        run = build(
+            settings_with(
+                small,
+                optim={"accumulate": parts, "clip_norm": None},
+                model={"args": {**small["model"]["args"], "dropout": 0.0}},
+            )
+        )
+        torch.manual_seed(1)
+        batch = {"image": torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8), "label": torch.arange(6)}
+        loop.training_step(run, batch, 0)
+        gradients.append([p.grad.clone() for p in run.task.parameters()])
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+
+def test_unreadable_images_are_named_counted_and_skipped(small, faces, tmp_path, caplog):
+    root = tmp_path / "faces"
+    shutil.copytree(faces, root)
+    for name in ("person_1/2.png", "person_3/0.png"):
+        (root / name).write_bytes((root / name).read_bytes()[:200])
+    data = {"args": {"root": str(root)}, "workers": 2}
+    raw = {**small, "data": {**small["data"], **data}, "evaluators": [], "select": None}
+    loop.train(check_settings(raw), tmp_path / "run")
+    named = [r.message for r in caplog.records if "cannot be read as an image" in r.message]
+    assert len(named) == 2
+    assert "person_1/2.png" in " ".join(named)
+    raw["data"] = {**raw["data"], "skip_limit": 1}
+    with pytest.raises(DataError, match="more than data.skip_limit = 1 images are unreadable"):
+        loop.train(check_settings(raw), tmp_path / "run2")
+
+
+def test_an_image_of_another_size_is_named_with_the_remedy(small, faces, tmp_path):
+    root = tmp_path / "faces"
+    shutil.copytree(faces, root)
+    odd = root / "person_2/1.png"
+    Image.open(odd).resize((40, 36)).save(odd)
+    raw = {**small, "data": {**small["data"], "args": {"root": str(root)}}, "evaluators": [], "select": None}
+    with pytest.raises(DataError, match=r"person_2/1.png: 40x36 pixels, but the model takes 32x32.*name: resize"):
+        loop.train(check_settings(raw), tmp_path / "run")
+    raw["data"]["transforms"] = [{"name": "resize", "args": {"size": 32}}]
+    assert loop.train(check_settings(raw), tmp_path / "run2").step == 12
+
+
+def test_a_full_disk_is_said_and_costs_no_checkpoint(small, tmp_path, monkeypatch, caplog):
+    own = checkpoint_module.torch.save
+    full = {8}
+
+    def save(state, path):
+        if any(f"step_{n:08d}" in str(path) for n in full):
+            raise OSError(28, "No space left on device")
+        own(state, path)
+
+    monkeypatch.setattr(checkpoint_module.torch, "save", save)
+    loop.train(settings_with(small), tmp_path)
+    assert "step_00000008: could not be written" in caplog.text
+    assert "No space left on device" in caplog.text
+    assert find_checkpoint(tmp_path).step == 12
+
+    full.add(4)
+    full.add(12)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(CheckpointError, match="Free some space and resume"):
+        loop.train(settings_with(small), tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"device": "cuda"}, "PyTorch finds no CUDA device"),
+        ({"schedule": {"warmup_steps": 12}}, "12 steps of warm-up in a run of 12"),
+        ({"optim": {"lr": 1e-3, "accumulate": 4}}, "accumulate: 4 does not divide train.batch_size 6"),
+        ({"select": "other/accuracy"}, "'other/accuracy' is no value of an evaluator; they are val"),
+        ({"train": {"steps": 5, "batch_size": 31}}, "30 images do not fill one batch of 31"),
+        ({"model": {"name": "vit_p8s8_tiny", "args": {"image_size": 33}}}, "backbone vit_p8s8_tiny: patches of 8"),
+        ({"head": {"name": "cosface", "args": {"margin": -1.0}}}, "head cosface: m"),
+    ],
+)
+def test_what_cannot_be_built_is_said_before_the_first_step(small, changes, words):
+    if "device" in changes and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    with pytest.raises((ConfigError, DataError, ValueError), match=words):
+        build(check_settings({**small, **changes}))
+
+
+def test_the_dry_run_tells_the_cost(small):
+    text = describe_run(build(check_settings(small)))
+    for words in ("30 images of 6 identities", "12 of 6 images", "GMACs", "MiB on cpu"):
+        assert words in text

@@ -1,0 +1,202 @@
+"""A run that is killed and taken up again ends as one that was not: the same weights and the same log, bit for bit."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from facetx.config import check_settings
+from facetx.errors import CheckpointError, ConfigError
+from facetx.training import find_checkpoint, loop, start_run
+from facetx.training.checkpoint import read_checkpoint
+from facetx.training.sinks import read_rows
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    """They cost more than the runs here, and ``test_loop`` looks at them."""
+    monkeypatch.setattr("facetx.training.run.write_pictures", lambda *_: None)
+
+
+def with_(settings: dict, **sections) -> dict:
+    out = dict(settings)
+    for name, changes in sections.items():
+        out[name] = {**out[name], **changes}
+    return out
+
+
+def run(raw: dict, folder: Path, resume: str = "auto"):
+    return start_run(check_settings(raw), folder, resume)
+
+
+def killed_run(raw: dict, folder: Path, step: int, where: str) -> None:
+    """The run in a process of its own, which gets a kill -9 at ``step``."""
+
+    def die(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def target():
+        own = getattr(loop, where)
+
+        def until_then(*args):
+            now = args[2] if where == "training_step" else args[4]
+            return die() if now == step else own(*args)
+
+        def save_half(*args, **kwargs):
+            import facetx.training.checkpoint as checkpoint
+
+            checkpoint.os.replace = die
+            return own(*args, **kwargs)
+
+        if where == "training_step":
+            loop.training_step = until_then
+        else:
+            loop.save = lambda *a, **k: save_half(*a, **k) if a[4] == step else own(*a, **k)
+        run(raw, folder)
+
+    process = multiprocessing.get_context("fork").Process(target=target)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def rows_without_time(folder: Path) -> list[dict]:
+    return [{k: v for k, v in r.items() if not k.startswith("time/")} for r in read_rows(folder / "metrics.jsonl")]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    first, second = find_checkpoint(a), find_checkpoint(b)
+    assert first.step == second.step
+    assert_equal(first.state(), second.state())
+    assert_equal(first.weights(), second.weights())
+    assert rows_without_time(a) == rows_without_time(b)
+
+
+def assert_equal(a, b):
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b):
+            assert_equal(x, y)
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    else:
+        assert a == b
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, faces):
+    """Runs each variant once, unbroken."""
+    done: dict[str, Path] = {}
+
+    def get(name: str, raw: dict) -> Path:
+        if name not in done:
+            done[name] = tmp_path_factory.mktemp(name) / "run"
+            run(raw, done[name])
+        return done[name]
+
+    return get
+
+
+# An epoch has 5 steps and a checkpoint is written every 4: these fall on, before and after both.
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6, 8, 9, 10, 11])
+def test_a_kill_at_any_step_changes_nothing(small, straight, tmp_path, step):
+    killed_run(small, tmp_path / "run", step, "training_step")
+    run(with_(small, data={"workers": step % 3}), tmp_path / "run")
+    assert_same_run(straight("plain", small), tmp_path / "run")
+
+
+def test_nor_with_an_average_accumulation_and_several_heads(small, straight, tmp_path):
+    sampler = {"name": "identities", "args": {"images": 2}}
+    raw = with_(small, optim={"ema": 0.9, "accumulate": 2}, data={"sampler": sampler})
+    raw["head"] = [small["head"], {"name": "triplet", "weight": 0.5}]
+    killed_run(raw, tmp_path / "run", 7, "training_step")
+    run(raw, tmp_path / "run")
+    assert_same_run(straight("rich", raw), tmp_path / "run")
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(small, straight, tmp_path):
+    killed_run(small, tmp_path / "run", 8, "save")
+    assert find_checkpoint(tmp_path / "run").step == 4
+    run(small, tmp_path / "run")
+    assert_same_run(straight("plain", small), tmp_path / "run")
+
+
+def test_a_second_kill_changes_nothing_either(small, straight, tmp_path):
+    killed_run(small, tmp_path / "run", 6, "training_step")
+    killed_run(small, tmp_path / "run", 10, "training_step")
+    run(small, tmp_path / "run")
+    assert_same_run(straight("plain", small), tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_step_and_writes_a_checkpoint(small, straight, tmp_path, monkeypatch, number):
+    own = loop.training_step
+
+    def step_and_signal(r, batch, step):
+        if step == 6:
+            os.kill(os.getpid(), number)
+        return own(r, batch, step)
+
+    monkeypatch.setattr(loop, "training_step", step_and_signal)
+    before = signal.getsignal(number)
+    outcome = run(small, tmp_path / "run")
+    assert (outcome.signal, outcome.step) == (number, 7)
+    assert find_checkpoint(tmp_path / "run").step == 7
+    assert signal.getsignal(number) is before
+    monkeypatch.setattr(loop, "training_step", own)
+    assert run(small, tmp_path / "run").signal == 0
+    assert_same_run(straight("plain", small), tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said_so(small, straight, tmp_path, caplog):
+    run(with_(small, train={"steps": 8}), tmp_path / "run")
+    whole = tmp_path / "run/checkpoints/step_00000008/train.pt"
+    whole.write_bytes(whole.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="step_00000008: train.pt is missing or damaged"):
+        read_checkpoint(whole.parent)
+    assert find_checkpoint(tmp_path / "run").step == 4
+    assert "train.pt is missing or damaged; using step_00000004 instead" in caplog.text
+
+
+def test_going_on_with_other_settings_is_said(small, tmp_path, caplog):
+    run(with_(small, train={"steps": 4}), tmp_path / "run")
+    run(with_(small, train={"steps": 8}, optim={"lr": 2e-3}), tmp_path / "run")
+    assert "optim.lr: 0.001 -> 0.002" in caplog.text
+    assert "train.steps: 4 -> 8" in caplog.text
+
+
+def test_a_checkpoint_of_another_model_is_refused(small, tmp_path):
+    run(with_(small, train={"steps": 4}), tmp_path / "run")
+    other = with_(small, model={"args": {**small["model"]["args"], "mlp_dim": 48, "depth": 2}})
+    with pytest.raises(CheckpointError) as caught:
+        run(other, tmp_path / "run")
+    message = str(caught.value)
+    assert "of another model" in message
+    assert "missing (11)" in message  # the second block's parameters
+    assert "misshaped (3)" in message  # the MLP's two weights and one bias
+
+
+def test_resume_never_and_foreign_folders(small, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.tex").touch()
+    for resume in ("auto", "never"):
+        with pytest.raises(ConfigError, match="full: is not empty"):
+            run(small, tmp_path / "full", resume)
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis.tex"]
+    with pytest.raises(CheckpointError, match="no checkpoint here"):
+        run(small, tmp_path / "new", str(tmp_path / "full"))
+
+
+def test_a_new_folder_can_go_on_from_another_run(small, straight, tmp_path):
+    short = with_(small, train={"checkpoint_every": 4})
+    killed_run(short, tmp_path / "first", 6, "training_step")
+    run(short, tmp_path / "second", str(tmp_path / "first"))
+    a, b = find_checkpoint(straight("plain", small)), find_checkpoint(tmp_path / "second")
+    assert_equal(a.state(), b.state())
