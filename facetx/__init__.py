@@ -22,7 +22,8 @@ _WHERE = {
     "list_backbones": "facetx.inference",
     "list_heads": "facetx.inference",
     "load_model": "facetx.inference",
-    "train": "facetx.training",
+    "load_settings": "facetx.config",
+    "start_run": "facetx.training",
 }
 
 __all__ = ["__version__", *_WHERE]

@@ -67,7 +67,7 @@ def facerec_l10(
 def facerec_tiny(
     image_size: int = 112,
     patch_size: int = 16,
-    conv_dim: int = 64,
+    conv_dim: int = 128,
     conv_scores: bool = True,
     pooling: Literal["sequence", "class_token"] = "sequence",
     positions: Literal["sine", "learned"] = "sine",

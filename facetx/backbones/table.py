@@ -19,7 +19,7 @@ _HEADER = """\
 
 
 def markdown_table() -> str:
-    """One row a backbone, at its own sizes, counted by ``facetx.nn.profile``, in the order of the table of names."""
+    """One row a backbone, at its own sizes, counted by ``facetx.nn.profile``, by name."""
     return _HEADER + "".join(_row(name) for name in BACKBONES)
 
 
@@ -42,15 +42,15 @@ def _paper(name: str) -> str:
     return f"[{found[1]}](https://arxiv.org/abs/{found[1]})" if found else ""
 
 
-def renewed(page: str) -> str:
-    """The text of a page with the table between its two marks replaced. Raises ``DataError`` if it lacks them."""
+def renewed(page: str, table: str) -> str:
+    """The text of a page with what stands between its two marks replaced. Raises ``DataError`` if it lacks them."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise DataError(f"the page has no place for the table of backbones; put the lines {BEGIN} and {END} into it")
-    return f"{before}{BEGIN}\n{markdown_table()}{END}{after}"
+    return f"{before}{BEGIN}\n{table}{END}{after}"
 
 
 if __name__ == "__main__":
     file = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/backbones.md")
-    file.write_text(renewed(file.read_text(encoding="utf-8")), encoding="utf-8")
+    file.write_text(renewed(file.read_text(encoding="utf-8"), markdown_table()), encoding="utf-8")

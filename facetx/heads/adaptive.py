@@ -55,7 +55,7 @@ class MagFaceCriterion(MarginSoftmax):
 
     def __init__(self, scale: float, margins: tuple[float, float], norms: tuple[float, float], regularizer: float):
         super().__init__(scale, NoMargin())
-        self.low_m, self.high_m = (within("margin", m, 0, math.pi) for m in margins)
+        self.low_m, self.high_m = (within("margin (radians)", m, 0, math.pi) for m in margins)
         self.low_a, self.high_a = (positive("norm", a) for a in norms)
         if self.low_a >= self.high_a:
             raise ValueError(f"norm_low must be below norm_high, got {self.low_a} and {self.high_a}")
@@ -83,15 +83,15 @@ class CurricularFaceCriterion(MarginSoftmax):
     t: Tensor
 
     def __init__(self, scale: float, margin: float, momentum: float):
-        super().__init__(scale, AngularMargin(m2=margin))
+        super().__init__(scale, AngularMargin(m2=within("margin (radians)", margin, 0, math.pi)))
         self.momentum = within("momentum", momentum, 0, 1)
         self.register_buffer("t", torch.tensor(0.0))
 
     def observe(self, target: Tensor, norms: Tensor) -> None:
         self.t.lerp_(target.mean().to(self.t), self.momentum)
 
-    def aggregate(self, target: Tensor, negatives: Tensor, norms: Tensor) -> Tensor:
+    def aggregate(self, target: Tensor, negatives: Tensor, norms: Tensor, scratch: bool = False) -> Tensor:
         if self.margin_scale > 0:
             hard = negatives > self.margined(target, norms)[:, None]
             negatives = torch.where(hard, negatives * (self.t + negatives), negatives)
-        return scaled_logsumexp(negatives, self.scale)
+        return scaled_logsumexp(negatives, self.scale, scratch)

@@ -1,11 +1,14 @@
 """What every head is: ``head(embeddings, labels) -> {"loss": ..., more scalars}``, and the checks that all share."""
 
 import math
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from facetx.errors import DataError
+
+Choice = TypeVar("Choice", bound=str | int)
 
 
 class Head(nn.Module):
@@ -81,4 +84,11 @@ def within(name: str, value: float, low: float, high: float) -> float:
     """``value``, or ``ValueError`` if it is outside [low, high]."""
     if not low <= value <= high:
         raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value}")
+    return value
+
+
+def one_of(name: str, value: Choice, literal: Any) -> Choice:
+    """``value``, or ``ValueError`` if it is none of the values of the ``Literal`` type."""
+    if value not in get_args(literal):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(literal)))}, got {value!r}")
     return value

@@ -5,7 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from facetx.heads.base import Head, full_precision, positive, within
+from facetx.heads.base import Head, full_precision, one_of, positive, within
+
+Reduction = Literal["mean", "sum"]
 
 
 class CenterLoss(Head):
@@ -13,13 +15,11 @@ class CenterLoss(Head):
 
     centers: Tensor
 
-    def __init__(
-        self, embedding_dim: int, num_classes: int, weight: float, alpha: float, reduction: Literal["mean", "sum"]
-    ):
+    def __init__(self, embedding_dim: int, num_classes: int, weight: float, alpha: float, reduction: Reduction):
         super().__init__(embedding_dim, num_classes)
         self.lambda_ = positive("weight", weight)
         self.alpha = within("alpha", alpha, 0, 1)
-        self.reduction = reduction
+        self.reduction = one_of("reduction", reduction, Reduction)
         self.register_buffer("centers", torch.zeros(num_classes, embedding_dim))
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -46,7 +46,7 @@ def center_loss(
     num_classes: int,
     weight: float = 1.0,
     alpha: float = 0.5,
-    reduction: Literal["mean", "sum"] = "mean",
+    reduction: Reduction = "mean",
 ) -> CenterLoss:
     """Center loss (Wen et al., ECCV 2016, eq. 2 to 4): lambda / 2 sum |x - c_y|^2, joined to a softmax head.
 

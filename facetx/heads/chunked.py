@@ -94,7 +94,7 @@ def _by_blocks(
         with torch.set_grad_enabled(grads is not None):
             for tensor in inputs:
                 tensor.requires_grad_(grads is not None)
-            aggregate = criterion.aggregate(target.detach(), negatives, inputs[2])
+            aggregate = criterion.aggregate(target.detach(), negatives, inputs[2], scratch=True)
             part = criterion.losses(target, aggregate, inputs[2]).sum() / len(unit)
         loss += part.detach()
         if grads is None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facetx.heads.base import Head, at_least, full_precision, within
+from facetx.heads.base import Head, at_least, full_precision, one_of, within
 from facetx.heads.chunked import chunked
 from facetx.heads.criterion import Criterion
 from facetx.heads.engine import EPS, Result, full
@@ -24,14 +24,14 @@ class ClassCentreHead(Head):
         criterion: The loss on rows of cosines: a margin softmax, SFace, ...
         engine: Which way the B x C cosines are gone through. All give the same loss and gradients but "sampled".
 
-            - "full": all at once. The fastest where it fits.
+            - "full": all at once; needs room for several B x C arrays and a copy of the weights.
             - "chunked": some images at a time against all classes, loss and gradients in one go.
-              Exact, with a small part of the memory. Its loss can be differentiated once.
+              Exact, with a small part of the memory; no second derivatives.
             - "sampled": the classes of the batch and a random part of the others (Partial FC, arXiv 2203.15565).
             - "sharded": the classes split over the ranks of torch.distributed, which must be initialised before the
               head is built. The state dict holds this rank's rows, ``gather_weight`` and ``load_weight`` change
               to and from all rows, for any number of ranks.
-        chunk_size: Images a block for "chunked"; None is an eighth of the batch.
+        chunk_size: Images a block for "chunked"; None is a quarter of the batch.
         sample_rate: Part of the classes that "sampled" keeps at a training step, in (0, 1].
 
     Scalars: "loss"; "accuracy", top-1 without the margin, over the classes that the engine saw; "target_cosine", the
@@ -48,10 +48,8 @@ class ClassCentreHead(Head):
         sample_rate: float = 0.1,
     ):
         super().__init__(embedding_dim, num_classes)
-        if engine not in ("full", "chunked", "sampled", "sharded"):
-            raise ValueError(f"engine must be 'full', 'chunked', 'sampled' or 'sharded', got {engine!r}")
         self.criterion = criterion
-        self.engine = engine
+        self.engine: Engine = one_of("engine", engine, Engine)
         self.chunk_size = chunk_size if chunk_size is None else at_least("chunk_size", chunk_size, 1)
         self.sample_rate = within("sample_rate", sample_rate, 1e-6, 1)
         self.shard = Shard.of_this_rank(num_classes) if engine == "sharded" else Shard(0, num_classes)
@@ -106,7 +104,7 @@ class ClassCentreHead(Head):
 
     def _run(self, unit: Tensor, norms: Tensor, weight: Tensor, labels: Tensor) -> Result:
         if self.engine == "chunked":
-            rows = self.chunk_size or -(-len(labels) // 8)
+            rows = self.chunk_size or -(-len(labels) // 4)
             return chunked(unit, norms, weight, labels, self.criterion, rows)
         if self.engine == "sampled" and self.training:
             return sampled(unit, norms, weight, labels, self.criterion, self.sample_rate)

@@ -8,7 +8,10 @@ scale, and a "logit" what the softmax cross-entropy sees; every other class's lo
 is said. A margin that is added to an angle is in radians.
 """
 
+import math
+
 from facetx.heads.adaptive import AdaFaceCriterion, CurricularFaceCriterion, MagFaceCriterion
+from facetx.heads.base import within
 from facetx.heads.class_centres import ClassCentreHead, Engine
 from facetx.heads.criterion import MarginSoftmax, NormScaledSoftmax, SFaceCriterion
 from facetx.heads.margins import AngularMargin, AnnealedMargin, Gradient, NoMargin
@@ -94,7 +97,7 @@ def cosface(
     Choose it first for a transformer: its gradient does not depend on where the cosine is, so that training starts
     where ArcFace's may stall. The Face Transformer was trained with it (s 64, m 0.35).
     """
-    criterion = MarginSoftmax(scale, AngularMargin(m3=margin))
+    criterion = MarginSoftmax(scale, AngularMargin(m3=within("margin", margin, 0, 2)))
     return ClassCentreHead(embedding_dim, num_classes, criterion, engine, chunk_size, sample_rate)
 
 
@@ -122,7 +125,9 @@ def arcface(
     Choose it for convolutional backbones and large clean sets. A transformer from scratch wants a margin warm-up
     with it, or CosFace.
     """
-    criterion = MarginSoftmax(scale, AngularMargin(m2=margin, gradient=gradient))
+    criterion = MarginSoftmax(
+        scale, AngularMargin(m2=within("margin (radians)", margin, 0, math.pi), gradient=gradient)
+    )
     return ClassCentreHead(embedding_dim, num_classes, criterion, engine, chunk_size, sample_rate)
 
 

@@ -12,6 +12,7 @@ Shapes: R rows (images), C classes. ``norms`` (R,) are the lengths of the embedd
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from facetx.heads.base import positive
-from facetx.heads.margins import angle
+from facetx.heads.margins import SAFE_COSINE, angle
 
 MASKED = -1e30  # in the place of the own class among the negatives: finite, so that no gradient becomes NaN
 
@@ -54,8 +55,11 @@ class Criterion(nn.Module):
         scale = self.row_scale(norms)
         return cosine * (scale if isinstance(scale, float | int) else scale[:, None])
 
-    def aggregate(self, target: Tensor, negatives: Tensor, norms: Tensor) -> Tensor:
-        """Sums up the other classes, (R, C) -> (R,). ``target`` is only compared with and gets no gradient."""
+    def aggregate(self, target: Tensor, negatives: Tensor, norms: Tensor, scratch: bool = False) -> Tensor:
+        """Sums up the other classes, (R, C) -> (R,). ``target`` is only compared with and gets no gradient.
+
+        With ``scratch`` the memory of ``negatives`` may be overwritten, now and, by their gradient, in the one
+        backward."""
         raise NotImplementedError
 
     def merge(self, parts: Tensor) -> Tensor:
@@ -85,8 +89,8 @@ class MarginSoftmax(Criterion):
         """The target cosine with its margin, (R,)."""
         return self.margin(target, self.margin_scale)
 
-    def aggregate(self, target: Tensor, negatives: Tensor, norms: Tensor) -> Tensor:
-        return scaled_logsumexp(negatives, self.row_scale(norms))
+    def aggregate(self, target: Tensor, negatives: Tensor, norms: Tensor, scratch: bool = False) -> Tensor:
+        return scaled_logsumexp(negatives, self.row_scale(norms), scratch)
 
     def merge(self, parts: Tensor) -> Tensor:
         return parts.logsumexp(dim=0)
@@ -95,18 +99,19 @@ class MarginSoftmax(Criterion):
         return -F.logsigmoid(self.row_scale(norms) * self.margined(target, norms) - aggregate)
 
 
-def scaled_logsumexp(cosine: Tensor, scale: Tensor | float) -> Tensor:
+def scaled_logsumexp(cosine: Tensor, scale: Tensor | float, scratch: bool = False) -> Tensor:
     """log sum_j e^(scale cosine_j) over each row, (R, C) -> (R,); ``scale`` is a number, or one a row (R,).
 
-    As torch's, with one buffer of R x C in the forward and one in the backward, where it takes three and three.
-    """
-    return _ScaledLogSumExp.apply(cosine, scale if isinstance(scale, Tensor) else cosine.new_full((1,), scale))
+    As torch's, in less memory: one buffer of R x C forward and one backward, or with ``scratch`` that of ``cosine``
+    alone."""
+    return _ScaledLogSumExp.apply(cosine, scale if isinstance(scale, Tensor) else cosine.new_full((1,), scale), scratch)
 
 
 class _ScaledLogSumExp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, cosine, scale):
-        powers = cosine * scale[:, None]
+    def forward(ctx: Any, cosine, scale, scratch):
+        ctx.scratch = scratch and not ctx.needs_input_grad[1]  # the gradient of the scale needs the cosines
+        powers = cosine.detach().mul_(scale[:, None]) if ctx.scratch else cosine * scale[:, None]
         largest = powers.amax(dim=1)
         powers.sub_(largest[:, None]).exp_()
         total = powers.sum(dim=1)
@@ -115,11 +120,12 @@ class _ScaledLogSumExp(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad):
         cosine, scale, powers, total = ctx.saved_tensors
         share = grad / total
         by_scale = share * torch.linalg.vecdot(powers, cosine) if ctx.needs_input_grad[1] else None
-        return powers * (share * scale)[:, None], by_scale
+        factor = (share * scale)[:, None]
+        return powers.mul_(factor) if ctx.scratch else powers * factor, by_scale, None
 
 
 class NormScaledSoftmax(MarginSoftmax):
@@ -140,11 +146,11 @@ class SFaceCriterion(Criterion):
         super().__init__(scale)
         self.k, self.a, self.b = positive("k", k), a, b
 
-    def aggregate(self, target: Tensor, negatives: Tensor, norms: Tensor) -> Tensor:
+    def aggregate(self, target: Tensor, negatives: Tensor, norms: Tensor, scratch: bool = False) -> Tensor:
         with torch.no_grad():
-            weight = angle(negatives).sub_(self.b).mul_(-self.k).sigmoid_().mul_(self.scale)
-            weight.masked_fill_(negatives == MASKED, 0)
-        return torch.linalg.vecdot(weight, negatives)
+            theta = negatives.clamp(-SAFE_COSINE, SAFE_COSINE).arccos_()
+            weight = theta.sub_(self.b).mul_(-self.k).sigmoid_().mul_(self.scale).masked_fill_(negatives == MASKED, 0)
+        return _WeightedSum.apply(negatives, weight, scratch)
 
     def merge(self, parts: Tensor) -> Tensor:
         return parts.sum(dim=0)
@@ -152,3 +158,19 @@ class SFaceCriterion(Criterion):
     def losses(self, target: Tensor, aggregate: Tensor, norms: Tensor) -> Tensor:
         weight = self.scale * torch.sigmoid(self.k * (angle(target.detach()) - self.a))
         return aggregate - weight * target
+
+
+class _WeightedSum(torch.autograd.Function):
+    """sum_j weight_j cosine_j over each row, with constant weights; keeps the weights alone."""
+
+    @staticmethod
+    def forward(ctx: Any, cosine, weight, scratch):
+        ctx.scratch = scratch
+        ctx.save_for_backward(weight)
+        return torch.einsum("rc,rc->r", weight, cosine)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad):
+        (weight,) = ctx.saved_tensors
+        return weight.mul_(grad[:, None]) if ctx.scratch else weight * grad[:, None], None, None

@@ -26,7 +26,7 @@ class Result(NamedTuple):
 
 
 def full(unit: Tensor, norms: Tensor, weight: Tensor, labels: Tensor, criterion: Criterion) -> Result:
-    """Holds a normalised copy of the weights and all B x C logits; the fastest where they fit."""
+    """Holds a normalised copy of the weights and all B x C logits."""
     centres = F.normalize(weight, eps=EPS) if criterion.normalized else weight
     target, negatives = take_target(F.linear(unit, centres), labels)
     if criterion.training:

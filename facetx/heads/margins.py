@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from facetx.heads.base import within
+from facetx.heads.base import one_of, within
 
 Gradient = Literal["exact", "straight_through"]
 
@@ -65,10 +65,9 @@ class AngularMargin:
 
     def __post_init__(self) -> None:
         within("m1", self.m1, 1, 8)
-        within("m2", self.m2, 0, math.pi)
+        within("m2 (radians)", self.m2, 0, math.pi)
         within("m3", self.m3, 0, 2)
-        if self.gradient not in ("exact", "straight_through"):
-            raise ValueError(f"gradient must be 'exact' or 'straight_through', got {self.gradient!r}")
+        one_of("gradient", self.gradient, Gradient)
 
     def __call__(self, cosine: Tensor, factor: float) -> Tensor:
         m1, m2, m3 = 1 + factor * (self.m1 - 1), factor * self.m2, factor * self.m3

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from facetx.errors import DataError
-from facetx.heads.base import Head, full_precision, positive, within
+from facetx.heads.base import Head, full_precision, one_of, positive, within
 
 Mining = Literal["batch_hard", "semi_hard", "all"]
+Power = Literal[1, 2]
 Reduction = Literal["mean", "nonzero"]
 
 
@@ -139,7 +140,7 @@ def contrastive(
     embedding_dim: int,
     num_classes: int,
     margin: float = 1.0,
-    power: Literal[1, 2] = 2,
+    power: Power = 2,
     normalize: bool = False,
     reduction: Reduction = "mean",
 ) -> PairHead:
@@ -157,7 +158,11 @@ def contrastive(
     Choose it for verification with few images an identity, or to fine-tune. It learns no weights.
     """
     loss = partial(
-        contrastive_loss, margin=positive("margin", margin), power=power, normalize=normalize, reduction=reduction
+        contrastive_loss,
+        margin=positive("margin", margin),
+        power=one_of("power", power, Power),
+        normalize=normalize,
+        reduction=one_of("reduction", reduction, Reduction),
     )
     return PairHead(embedding_dim, num_classes, loss)
 
@@ -183,7 +188,13 @@ def triplet(
     Choose it to fine-tune for verification, or where there are too many identities for class centres. From scratch,
     "semi_hard" or "all" first: the hardest triplets alone can collapse all embeddings to a point.
     """
-    loss = partial(triplet_loss, margin=positive("margin", margin), mining=mining, normalize=normalize, squared=squared)
+    loss = partial(
+        triplet_loss,
+        margin=positive("margin", margin),
+        mining=one_of("mining", mining, Mining),
+        normalize=normalize,
+        squared=squared,
+    )
     return PairHead(embedding_dim, num_classes, loss)
 
 

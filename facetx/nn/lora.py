@@ -13,8 +13,8 @@ from facetx.errors import ConfigError
 class LoraLinear(nn.Linear):
     """``W x + b + (alpha / rank) * up(down(x))`` with W and b frozen (section 4.1).
 
-    ``weight`` and ``bias`` keep their names, so weights of the plain layer fit. ``up`` starts at zero: at first the layer
-    computes what it did before.
+    ``weight`` and ``bias`` keep their names, so weights of the plain layer fit. ``up`` starts at zero, so at first the
+    layer computes what it did before.
 
     Args:
         linear: The layer to adapt; its parameters are taken over, not copied.
@@ -51,13 +51,13 @@ def add_lora(
     patterns: Iterable[str] = ("*.qkv", "*.proj"),
     train: Iterable[str] = ("neck*",),
 ) -> list[str]:
-    """Freezes a model and adapts some of its linear layers; by default those of attention, the neck being trained whole.
+    """Freezes a model and adapts some of its linear layers; by default those of attention, and the neck is trained.
 
     Args:
         model: Changed in place.
         rank, alpha: As in ``LoraLinear``.
         patterns: Shell patterns of the names of the linear layers to adapt.
-        train: Shell patterns of the names of parameters to train besides.
+        train: Shell patterns of the names of parameters to train besides; what is frozen already stays so.
 
     Returns the names of the layers that are adapted. Raises ``ConfigError`` for a pattern that no linear layer matches,
     and for a rank that a layer is too narrow for.
@@ -74,14 +74,14 @@ def add_lora(
     if rank < 1 or narrow:
         raise ConfigError(f"lora: rank must be at least 1 and below the layers' widths, got {rank} (for {narrow})")
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in train))
+        parameter.requires_grad_(parameter.requires_grad and any(fnmatchcase(name, pattern) for pattern in train))
     for name in chosen:
         model.set_submodule(name, LoraLinear(layers[name], rank, alpha))
     return chosen
 
 
 def merge_lora(model: nn.Module) -> list[str]:
-    """Makes the adapted layers plain again, corrections included. Returns their names; they are trainable from then on."""
+    """Makes the adapted layers plain and trainable again, corrections included. Returns their names."""
     adapted = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
     for name, module in adapted.items():
         model.set_submodule(name, module.merged())

@@ -131,6 +131,19 @@ def test_an_exported_program_equals_the_model(name):
         torch.testing.assert_close(program(*images), model(*images), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_bfloat16_says_about_the_same(name):
+    model = small(name).eval()
+    images = inputs(model)
+    with torch.inference_mode():
+        embeddings = model(*images)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = model(*images)
+        half = model.bfloat16()(images[0].bfloat16(), *images[1:])
+    for low in (mixed, half):
+        assert torch.cosine_similarity(low.double(), embeddings.double(), eps=1e-30).min() > 0.99
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), [("facerec_tiny", "inductor"), ("vit_kprpe_tiny", "aot_eager")])
 def test_a_compiled_model_equals_the_model(name, backend):

@@ -62,5 +62,7 @@ def test_bf16_autocast_changes_nothing():
 def test_wrong_arguments_say_what_is_allowed():
     with pytest.raises(ValueError, match="weight must be above 0"):
         make(weight=0.0)
+    with pytest.raises(ValueError, match="reduction must be one of 'mean', 'sum', got 'none'"):
+        make(reduction="none")
     with pytest.raises(ValueError, match=r"alpha must be in \[0, 1\]"):
         make(alpha=1.5)

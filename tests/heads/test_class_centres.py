@@ -274,9 +274,9 @@ def test_wrong_shapes_are_told():
     ("name", "args", "message"),
     [
         ("cosface", {"scale": 0.0}, "scale must be above 0"),
-        ("cosface", {"margin": -0.1}, "m3 must be in"),
-        ("arcface", {"margin": 28.6}, "m2 must be in"),
-        ("cosface", {"engine": "quick"}, "engine must be 'full', 'chunked', 'sampled' or 'sharded'"),
+        ("cosface", {"margin": -0.1}, r"margin must be in \[0, 2\]"),
+        ("arcface", {"margin": 28.6}, r"margin \(radians\) must be in \[0, 3.14159\], got 28.6"),
+        ("cosface", {"engine": "quick"}, "engine must be one of 'full', 'chunked', 'sampled', 'sharded', got 'quick'"),
         ("cosface", {"chunk_size": 0}, "chunk_size must be at least 1"),
         ("cosface", {"sample_rate": 0.0}, "sample_rate must be in"),
         ("cosface", {"engine": "sharded"}, "torch.distributed, which is not initialised"),

@@ -230,7 +230,10 @@ def test_circle_does_not_differentiate_its_weights():
     ("name", "args", "message"),
     [
         ("contrastive", {"margin": 0.0}, "margin must be above 0"),
+        ("contrastive", {"power": 3}, "power must be one of 1, 2, got 3"),
+        ("contrastive", {"reduction": "sum"}, "reduction must be one of 'mean', 'nonzero'"),
         ("triplet", {"margin": -1.0}, "margin must be above 0"),
+        ("triplet", {"mining": "hardest"}, "mining must be one of 'batch_hard', 'semi_hard', 'all', got 'hardest'"),
         ("circle", {"margin": 2.0}, r"margin must be in \[0, 1\]"),
         ("logistic_pairs", {"threshold": 2.0}, "threshold must be in"),
         ("npairs", {"l2": -1.0}, "l2 must be in"),

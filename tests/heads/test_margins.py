@@ -81,11 +81,11 @@ def test_the_angle_has_a_finite_gradient_at_the_ends():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: AngularMargin(m2=-0.1), r"m2 must be in \[0, 3.14159\], got -0.1"),
-        (lambda: AngularMargin(m2=28.6), "m2 must be in"),
+        (lambda: AngularMargin(m2=-0.1), r"m2 \(radians\) must be in \[0, 3.14159\], got -0.1"),
+        (lambda: AngularMargin(m2=28.6), r"m2 \(radians\) must be in"),
         (lambda: AngularMargin(m1=0.9), "m1 must be in"),
         (lambda: AngularMargin(m3=3), "m3 must be in"),
-        (lambda: AngularMargin(gradient="approximate"), "gradient must be 'exact' or 'straight_through'"),
+        (lambda: AngularMargin(gradient="approximate"), "gradient must be one of 'exact', 'straight_through', got"),
         (lambda: AnnealedMargin(annealing=-1), "annealing must be in"),
     ],
 )

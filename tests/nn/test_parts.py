@@ -197,7 +197,7 @@ def test_keypoint_bias_starts_at_zero():
 
 
 def test_conv_attention_sees_each_patch_alone_and_is_shared_by_the_layers():
-    bias = ConvAttention(patch_size=14, heads=2, dim=16)
+    bias = ConvAttention(patch_size=14, heads=2, dim=32)
     images = torch.randn(2, 3, 28, 42)
     scores = bias(images, None)
     assert scores(0) is scores(7)  # computed once
@@ -205,15 +205,15 @@ def test_conv_attention_sees_each_patch_alone_and_is_shared_by_the_layers():
     patch_4 = images[:, :, 14:28, 14:28]  # second row, second of three columns
     patch_2 = images[:, :, 0:14, 28:42]
     q, k = bias.query(bias.embed(patch_4)), bias.key(bias.embed(patch_2))
-    expected = (q * k).view(2, 2, 8).sum(2) / math.sqrt(8)
+    expected = (q * k).view(2, 2, 16).sum(2) / math.sqrt(16)
     torch.testing.assert_close(scores(0)[:, :, 4, 2], expected)
 
 
 def test_conv_attention_leaves_prefix_tokens_alone():
     torch.manual_seed(0)
-    plain = ConvAttention(patch_size=14, heads=2, dim=16)
+    plain = ConvAttention(patch_size=14, heads=2, dim=32)
     torch.manual_seed(0)
-    prefixed = ConvAttention(patch_size=14, heads=2, dim=16, prefix=1)
+    prefixed = ConvAttention(patch_size=14, heads=2, dim=32, prefix=1)
     images = torch.randn(1, 3, 28, 28)
     scores = prefixed(images, None)(0)
     assert not scores[:, :, 0].any()
@@ -223,9 +223,9 @@ def test_conv_attention_leaves_prefix_tokens_alone():
 
 def test_conv_attention_refuses_sizes_that_do_not_work():
     with pytest.raises(ValueError, match="at least 14 pixels, got 8"):
-        ConvAttention(patch_size=8, heads=2, dim=16)
-    with pytest.raises(ValueError, match="divide by 16 and into 3 heads"):
-        ConvAttention(patch_size=16, heads=3, dim=16)
+        ConvAttention(patch_size=8, heads=2, dim=32)
+    with pytest.raises(ValueError, match="divide by 32 and into 3 heads"):
+        ConvAttention(patch_size=16, heads=3, dim=32)
 
 
 def test_necks():

@@ -1,0 +1,37 @@
+# All that one needs: make quickstart, make test. See README.md.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: install quickstart test lint schema docs clean
+.DEFAULT_GOAL := quickstart
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "facetx needs Python 3.11 or newer; name one with: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+quickstart: install  ## train a small face transformer on synthetic faces
+	$(BIN)/python scripts/train.py --config configs/quickstart.yaml
+
+test: install  ## every test; no network, no GPU
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: install  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+schema: install  ## configs/schema.json and docs/backbones.md anew
+	$(BIN)/python -m facetx.config.schema > configs/schema.json.new
+	mv configs/schema.json.new configs/schema.json
+	$(BIN)/python -m facetx.backbones.table
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
