@@ -1,5 +1,6 @@
 """Models to use: create by name, load from a run, embed, compare, evaluate."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def load_model(path: str | Path, device: str = "auto", pointer: str = "BEST") ->
     Raises ``CheckpointError`` where there is none, or its weights do not fit its settings.
     """
     checkpoint = find_checkpoint(path, pointer)
-    backbone = build_backbone(ModelSettings.model_validate(checkpoint.meta["settings"]["model"]))
+    backbone = build_backbone(ModelSettings.model_validate_json(json.dumps(checkpoint.meta["settings"]["model"])))
     backbone.contract = InputContract(**checkpoint.meta["input"])
     load_weights(backbone, checkpoint.weights(), str(checkpoint.path))
     return FaceModel(backbone, device, checkpoint.meta)
@@ -114,9 +115,8 @@ class _Given:
     num_classes = 1
 
     def __init__(self, images: Any, keypoints: np.ndarray | None):
-        many = images if isinstance(images, Iterable) and not isinstance(images, str | Path) else [images]
-        if isinstance(images, np.ndarray | Tensor) and images.ndim == 3:
-            many = [images]
+        one = images.ndim < 4 if isinstance(images, np.ndarray | Tensor) else isinstance(images, str | Path)
+        many = images if isinstance(images, Iterable) and not one else [images]
         self.images = [_to_array(image) for image in many]
         if not self.images:
             raise DataError("no images were given")

@@ -1,4 +1,4 @@
-"""The house: imports point one way, ``import facetx`` is light, the public names and the wheel are what they should be."""
+"""The house: imports point one way, ``import facetx`` is light, and the public names and the wheel are as meant."""
 
 import ast
 import subprocess

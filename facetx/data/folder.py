@@ -17,7 +17,7 @@ def read_image(path: str | Path) -> np.ndarray:
     """An image file as uint8 RGB (H, W, 3). Raises ``DataError`` naming the file if it is damaged or no image."""
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

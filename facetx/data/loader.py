@@ -6,7 +6,7 @@ had, with any number of workers.
 """
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,17 @@ def training_loader(items: TrainingItems, sampler: StepSampler, workers: int, pi
         multiprocessing_context="fork" if workers else None,
         worker_init_fn=_leave_signals_to_the_main_process,
     )
+
+
+def batches_of(loader: DataLoader[Batch]) -> Generator[Batch, None, None]:
+    """The loader's batches; its workers end with the iteration, also where an error or a ``close`` ends it."""
+    iterator = iter(loader)
+    try:
+        yield from iterator
+    finally:
+        if loader.num_workers:
+            # Else they live until the error that names the culprit is collected, and die noisily at exit.
+            iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:

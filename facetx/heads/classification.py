@@ -266,6 +266,7 @@ def magface(
         regularizer: lambda.
 
     Choose it to get a quality score with the embedding. Expects embeddings whose length is free and can reach the
-    range."""
+    range.
+    """
     criterion = MagFaceCriterion(scale, (margin_low, margin_high), (norm_low, norm_high), regularizer)
     return ClassCentreHead(embedding_dim, num_classes, criterion, engine, chunk_size, sample_rate)

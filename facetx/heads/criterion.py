@@ -58,8 +58,8 @@ class Criterion(nn.Module):
     def aggregate(self, target: Tensor, negatives: Tensor, norms: Tensor, scratch: bool = False) -> Tensor:
         """Sums up the other classes, (R, C) -> (R,). ``target`` is only compared with and gets no gradient.
 
-        With ``scratch`` the memory of ``negatives`` may be overwritten, now and, by their gradient, in the one
-        backward."""
+        With ``scratch``, ``negatives`` may be overwritten, now and in the only backward, with their gradient.
+        """
         raise NotImplementedError
 
     def merge(self, parts: Tensor) -> Tensor:
@@ -102,8 +102,8 @@ class MarginSoftmax(Criterion):
 def scaled_logsumexp(cosine: Tensor, scale: Tensor | float, scratch: bool = False) -> Tensor:
     """log sum_j e^(scale cosine_j) over each row, (R, C) -> (R,); ``scale`` is a number, or one a row (R,).
 
-    As torch's, in less memory: one buffer of R x C forward and one backward, or with ``scratch`` that of ``cosine``
-    alone."""
+    As torch's, with one R x C buffer forward and one backward; with ``scratch`` with none but ``cosine``'s own.
+    """
     return _ScaledLogSumExp.apply(cosine, scale if isinstance(scale, Tensor) else cosine.new_full((1,), scale), scratch)
 
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from facetx.config import Settings
-from facetx.data.loader import Batch, training_loader
+from facetx.data.loader import Batch, batches_of, training_loader
 from facetx.errors import ConfigError, DataError, FacetxError, some
 from facetx.optim import MovingAverage, averaged, gradient_norm, rate_at
 from facetx.training.build import Run, build, with_cache
@@ -77,9 +78,9 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
     unreadable: dict[int, str] = {}
     row_began, began = time.perf_counter(), start
     run.task.train()
-    with caught_signals() as caught:
+    with caught_signals() as caught, closing(batches_of(loader)) as batches:
         try:
-            for step, batch in enumerate(loader, start):
+            for step, batch in enumerate(batches, start):
                 note_unreadable(run, batch, unreadable)
                 progress.add(*training_step(run, batch, step))
                 if ema:

@@ -1,0 +1,96 @@
+"""Schedules, parameter groups and the moving average."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from facetx.backbones import BACKBONES
+from facetx.optim import OPTIMIZERS, SCHEDULES, MovingAverage, averaged, parameter_groups, rate_at
+
+
+@pytest.mark.parametrize("name", SCHEDULES.names())
+def test_every_schedule_starts_at_the_base_rate_and_stays_in_range(name):
+    schedule = SCHEDULES.create(name)
+    rates = [rate_at(schedule, step, 1000) for step in range(1000)]
+    assert rates[0] == 1
+    assert all(0 <= r <= 1 for r in rates)
+
+
+def test_warm_up_is_linear_and_counted_in_steps():
+    rates = [rate_at(SCHEDULES.create("cosine"), step, 110, warmup_steps=10) for step in range(110)]
+    assert rates[:10] == [pytest.approx((i + 1) / 10) for i in range(10)]
+    assert rates[10] == 1
+    assert rates[60] == pytest.approx(0.5)
+    assert rates[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.99)))
+
+
+def test_the_shapes_of_the_schedules():
+    at = lambda name, step, **args: rate_at(SCHEDULES.create(name, **args), step, 100)  # noqa: E731
+    assert at("cosine", 50, final=0.2) == pytest.approx(0.6)
+    assert at("poly", 50, power=2.0) == pytest.approx(0.25)
+    assert [at("multi_step", s) for s in (49, 50, 75, 90)] == pytest.approx([1, 0.1, 0.01, 0.001])
+    assert [at("warm_restarts", s, period=10) for s in (0, 5, 10, 15)] == pytest.approx([1, 0.5, 1, 0.5])
+    assert [at("warm_restarts", s, period=10, multiply=2) for s in (10, 20, 29, 30)] == pytest.approx(
+        [1, 0.5, 0.5 * (1 + math.cos(math.pi * 19 / 20)), 1]
+    )
+    with pytest.raises(ValueError, match="at least 1"):
+        SCHEDULES.create("warm_restarts", period=0)
+
+
+def test_norms_biases_positions_and_tokens_do_not_decay():
+    model = BACKBONES.create("vit_p8s8_tiny", image_size=16, dim=8, depth=1, heads=2, head_dim=4, mlp_dim=8)
+    decays, stays = parameter_groups(model, 0.05)
+    assert (decays["weight_decay"], stays["weight_decay"]) == (0.05, 0)
+    assert sorted(decays["names"]) == [
+        "encoder.blocks.0.attention.proj.weight",
+        "encoder.blocks.0.attention.qkv.weight",
+        "encoder.blocks.0.mlp.0.weight",
+        "encoder.blocks.0.mlp.3.weight",
+        "tokens.proj.weight",
+    ]
+    assert {"pooling.token", "positions.positions", "tokens.proj.bias", "encoder.norm.weight"} <= set(stays["names"])
+    assert sum(p.numel() for g in (decays, stays) for p in g["params"]) == sum(p.numel() for p in model.parameters())
+    model.tokens.requires_grad_(False)
+    assert "tokens.proj.weight" not in parameter_groups(model, 0.05)[0]["names"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS.names())
+def test_every_optimiser_goes_downhill_and_skips_where_it_is_told(name):
+    weight = nn.Parameter(torch.tensor([[2.0, -3.0]]))
+    optimizer = OPTIMIZERS.create(name)([{"params": [weight], "weight_decay": 0.0}], lr=0.05)
+    for _ in range(20):
+        optimizer.zero_grad()
+        (weight**2).sum().backward()
+        optimizer.found_inf = torch.tensor(0.0)
+        optimizer.step()
+    assert (weight.detach() ** 2).sum() < 10
+    before = weight.detach().clone()
+    weight.grad = torch.full_like(weight, float("nan"))
+    optimizer.found_inf = torch.tensor(1.0)
+    optimizer.step()
+    assert torch.equal(weight.detach(), before)
+
+
+def test_the_moving_average_is_one():
+    module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    average = MovingAverage(module, decay=0.9)
+    expected = {k: v.clone() for k, v in module.state_dict().items()}
+    for step in range(30):
+        with torch.no_grad():
+            for p in module.parameters():
+                p.add_(torch.randn_like(p))
+            module[1].running_mean.add_(1)
+        average.update(module, step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        for name, value in module.state_dict().items():
+            expected[name] = (
+                value if "running" in name or "num_" in name else decay * expected[name] + (1 - decay) * value
+            )
+    for name, value in expected.items():
+        torch.testing.assert_close(average.state[name], value)
+    own = module[0].weight.clone()
+    with averaged(module, average):
+        assert torch.equal(module[0].weight, average.state["0.weight"])
+    assert torch.equal(module[0].weight, own)
