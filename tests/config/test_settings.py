@@ -171,9 +171,9 @@ def test_every_shipped_config_loads_and_builds(path, faces, monkeypatch):
         overrides = [f"data.args.root={faces}", "data.args.part=all", "train.batch_size=6", "train.epochs=99"]
         overrides.append("evaluators=[]")
         overrides.append("select=null")
-    run = build(load_settings(path, overrides))
-    assert raw["name"] == path.stem
-    assert raw["model"]["name"] in describe_run(run)
+    settings = load_settings(path, overrides)
+    assert settings.name == path.stem
+    assert settings.model.name in describe_run(build(settings))
 
 
 def test_settings_from_plain_values(small):
