@@ -17,7 +17,7 @@ def main(args: argparse.Namespace) -> int:
     from facetx.inference import load_model
 
     model = load_model(args.checkpoint, args.device)
-    evaluator = EVALUATORS["lfw"](images=args.images, pairs=args.pairs, flip=not args.no_flip)
+    evaluator = EVALUATORS["lfw"](images=args.images, pairs=args.pairs, size=args.size, flip=not args.no_flip)
     result = evaluator.result(model.backbone, device=model.device, batch_size=args.batch_size, workers=args.workers)
     print(result.table())
 
@@ -34,6 +34,7 @@ if __name__ == "__main__":
     parser.add_argument("--checkpoint", required=True, help="a run's folder (its best checkpoint), or one checkpoint's")
     parser.add_argument("--images", required=True, help="folder with Name/Name_0001.*, aligned as the model wants")
     parser.add_argument("--pairs", required=True, help="pairs.txt, 10 folds of 300 + 300")
+    parser.add_argument("--size", type=int, help="pixels a side to resize the images to (default: as they are)")
     parser.add_argument("--no-flip", action="store_true", help="leave the mirrored images out")
     parser.add_argument("--out", help="folder for the JSON and the pictures (default: lfw/ beside the checkpoint)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])

@@ -13,10 +13,14 @@ from facetx.registry import Registry
 
 
 def image_folder(
-    root: str, part: Literal["all", "train", "val"] = "all", val_identities: float = 0.1, seed: int = 0
+    root: str,
+    part: Literal["all", "train", "val"] = "all",
+    val_identities: float = 0.1,
+    seed: int = 0,
+    size: int | None = None,
 ) -> ImageFolder:
     """One folder an identity: see ``facetx.data.folder.ImageFolder``."""
-    return ImageFolder(root, part, val_identities, seed)
+    return ImageFolder(root, part, val_identities, seed, size)
 
 
 def synthetic_faces(

@@ -13,11 +13,15 @@ from facetx.errors import DataError
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff"})
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """An image file as uint8 RGB (H, W, 3). Raises ``DataError`` naming the file if it is damaged or no image."""
+def read_image(path: str | Path, size: int | None = None) -> np.ndarray:
+    """An image file as uint8 RGB (H, W, 3), resized to ``size`` x ``size`` pixels where that is given.
+
+    Raises ``DataError`` naming the file if it is damaged or no image.
+    """
     try:
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
+            rgb = image.convert("RGB")
+            return np.array(rgb if size is None else rgb.resize((size, size), Image.Resampling.BILINEAR))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -30,13 +34,15 @@ class ImageFiles:
     Args:
         paths: Files, in the order of the items.
         name: For logs and messages.
+        size: Pixels a side to resize to, antialiased; as the files are, unless given.
 
     Items: ``{"image": uint8 RGB (H, W, 3), "label": int}``.
     """
 
-    def __init__(self, paths: Sequence[Path], name: str):
+    def __init__(self, paths: Sequence[Path], name: str, size: int | None = None):
         self.paths = list(paths)
         self.name = name
+        self.size = size
         self.labels = np.zeros(len(self.paths), np.int64)
         self.num_classes = 1
 
@@ -44,7 +50,7 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": read_image(self.paths[index]), "label": int(self.labels[index])}
+        return {"image": read_image(self.paths[index], self.size), "label": int(self.labels[index])}
 
     def describe(self, index: int) -> str:
         """Where item ``index`` comes from, for messages."""
@@ -62,6 +68,7 @@ class ImageFolder(ImageFiles):
         val_identities: Share of the identities in "val", in 0..1. Which ones is a function of their names and
             ``seed`` alone, so adding an identity moves no other.
         seed: Of that choice.
+        size: Pixels a side to resize to; as the files are, unless given.
 
     Raises ``DataError`` where the folder is missing or empty, or holds fewer than two identities.
     """
@@ -72,6 +79,7 @@ class ImageFolder(ImageFiles):
         part: Literal["all", "train", "val"] = "all",
         val_identities: float = 0.1,
         seed: int = 0,
+        size: int | None = None,
     ):
         folder = Path(root)
         if not folder.is_dir():
@@ -98,7 +106,7 @@ class ImageFolder(ImageFiles):
                     f"{root}: the part {part!r} has {len(found)} identities at val_identities={val_identities}; "
                     f"choose another share"
                 )
-        super().__init__([p for files in found.values() for p in files], f"{folder.name}/{part}")
+        super().__init__([p for files in found.values() for p in files], f"{folder.name}/{part}", size)
         self.identities = list(found)
         self.labels = np.repeat(np.arange(len(found)), [len(files) for files in found.values()])
         self.num_classes = len(found)

@@ -11,18 +11,19 @@ from facetx.evaluators.sampling import sample_pairs
 from facetx.evaluators.verification import PairVerification
 
 
-def lfw(images: str, pairs: str, flip: bool = True, name: str = "lfw") -> PairVerification:
+def lfw(images: str, pairs: str, size: int | None = None, flip: bool = True, name: str = "lfw") -> PairVerification:
     """The official LFW protocol, or any other in its format.
 
     Args:
         images: Folder with ``Name/Name_0001.*``, aligned as the model wants.
         pairs: ``pairs.txt``, 10 folds of 300 + 300.
+        size: Pixels a side to resize to; as the files are, unless given.
         flip: Sum the embeddings of an image and of its mirror.
         name: Prefix of the numbers in logs.
     """
     listed = read_pairs(pairs)
     found = find_images(images, listed.images)
-    dataset = ImageFiles([found[key] for key in listed.images], name)
+    dataset = ImageFiles([found[key] for key in listed.images], name, size)
     first, second = listed.indices()
     return PairVerification(name, dataset, first, second, listed.same, listed.fold, flip)
 
@@ -32,6 +33,7 @@ def folder_pairs(
     part: Literal["all", "train", "val"] = "val",
     val_identities: float = 0.1,
     seed: int = 0,
+    size: int | None = None,
     folds: int = 10,
     pairs_per_fold: int = 300,
     flip: bool = True,
@@ -40,12 +42,12 @@ def folder_pairs(
     """Pairs drawn from a folder of identities, by default from those held out of training.
 
     Args:
-        root, part, val_identities, seed: Of ``ImageFolder``; the seed also draws the pairs.
+        root, part, val_identities, seed, size: Of ``ImageFolder``; the seed also draws the pairs.
         folds, pairs_per_fold: Of ``sample_pairs``; as many same as different ones.
         flip: Sum the embeddings of an image and of its mirror.
         name: Prefix of the numbers in logs.
     """
-    return _sampled(name, ImageFolder(root, part, val_identities, seed), folds, pairs_per_fold, seed, flip)
+    return _sampled(name, ImageFolder(root, part, val_identities, seed, size), folds, pairs_per_fold, seed, flip)
 
 
 def synthetic_pairs(
