@@ -17,8 +17,9 @@ from facetx.errors import DataError
 from facetx.evaluators import EVALUATORS
 from facetx.evaluators.embedding import embed_dataset
 from facetx.heads import HEADS
-from facetx.training.build import build_backbone, pick_device
+from facetx.training.build import pick_device
 from facetx.training.checkpoint import find_checkpoint, load_weights
+from facetx.training.transfer import build_backbone
 
 
 def create_backbone(name: str, **args: Any) -> Any:
@@ -52,8 +53,8 @@ def load_model(path: str | Path, device: str = "auto", pointer: str = "BEST") ->
     Raises ``CheckpointError`` where there is none, or its weights do not fit its settings.
     """
     checkpoint = find_checkpoint(path, pointer)
-    backbone = build_backbone(ModelSettings.model_validate_json(json.dumps(checkpoint.meta["settings"]["model"])))
-    backbone.contract = InputContract(**checkpoint.meta["input"])
+    settings = ModelSettings.model_validate_json(json.dumps(checkpoint.meta["settings"]["model"]))
+    backbone = build_backbone(settings, InputContract(**checkpoint.meta["input"]))
     load_weights(backbone, checkpoint.weights(), str(checkpoint.path))
     return FaceModel(backbone, device, checkpoint.meta)
 

@@ -21,7 +21,8 @@ def main(args: argparse.Namespace) -> int:
         print(f"stopped by signal {outcome.signal} at step {outcome.step}; the same command goes on from there")
         return 128 + outcome.signal
     for name, result in outcome.results.items():
-        print(f"{name}: accuracy {result.accuracy.mean:.4f} +- {result.accuracy.std:.4f}")
+        first = list(result.summary().items())[:2]
+        print(f"{name}: {', '.join(f'{key} {value:.4f}' for key, value in first) or 'no numbers for this head'}")
     print(f"done: {folder}/pictures  |  curves: tensorboard --logdir {folder}  |  notebook: notebooks/quickstart.ipynb")
     return 0
 

@@ -1,4 +1,4 @@
-"""Pictures of a run: training curves, ROC, score histogram, and a sheet of pairs with their scores.
+"""Pictures of a run: training curves, ROC, score histogram, a sheet of pairs with their scores; and of several runs.
 
 Each function writes one file, of the type that its suffix names (png, pdf, svg), and touches no global state of
 matplotlib.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facetx.evaluators.verification import VerificationResult
-from facetx.metrics.roc import MIN_EXPECTED_ACCEPTS
+from facetx.metrics.roc import MIN_EXPECTED_ACCEPTS, auc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,11 +104,11 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """Loss, accuracies and learning rate over the steps.
 
     Args:
-        rows: Of ``metrics.jsonl``: each has "step" and some of "train/loss", "train/accuracy", "train/lr" and
-            "<evaluator>/accuracy" (a share in 0..1).
+        rows: Of ``metrics.jsonl``: each has "step" and some of "train/loss", "train/accuracy", "train/lr",
+            "<evaluator>/accuracy" and "<evaluator>/top1" (shares in 0..1).
         path: The picture.
     """
-    accuracies = sorted({key for row in rows for key in row if key.endswith("/accuracy")})
+    accuracies = sorted({key for row in rows for key in row if key.endswith(("/accuracy", "/top1"))})
     figure = _figure(11.0, 3.6)
     panels = (
         ("training loss", "loss (nats)", ["train/loss"], 1.0),
@@ -131,6 +131,64 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         if len(keys) > 1:
             ax.legend(frameon=False, fontsize=9, loc="lower right")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.1e}".replace("e-0", "e-") if value else "0")
+    _save(figure, path)
+
+
+def plot_comparison(runs: Mapping[str, Sequence[Mapping[str, Any]]], batch_size: int, path: str | Path) -> None:
+    """Several runs over the images that they have seen: the training loss, then each evaluator's top-1 or accuracy.
+
+    Args:
+        runs: Name -> rows of its ``metrics.jsonl``, as in ``plot_training``.
+        batch_size: Images a step.
+        path: The picture.
+    """
+    keys = {key for rows in runs.values() for row in rows for key in row if key.endswith(("/top1", "/accuracy"))}
+    measured = sorted(keys - {"train/accuracy"}, key=lambda key: (not key.endswith("/top1"), key))
+    figure = _figure(1.0 + 3.7 * (1 + len(measured)), 4.4)
+    for place, key in enumerate(["train/loss", *measured], start=1):
+        loss = key == "train/loss"
+        name, _, kind = key.partition("/")
+        title = "training loss" if loss else f"{name} {'top-1' if kind == 'top1' else 'accuracy'}"
+        ax = _axes(figure, (1, 1 + len(measured), place), "images seen (thousand)", "loss (nats)" if loss else "%")
+        ax.set_title(title, fontsize=11, color=INK, loc="left")
+        for i, (run, rows) in enumerate(runs.items()):
+            points = [(row["step"] * batch_size / 1e3, row[key] * (1 if loss else 100)) for row in rows if key in row]
+            ax.plot(
+                *(zip(*points) if points else ((), ())),
+                color=COLOURS[i % len(COLOURS)],
+                linestyle=("-", "--", ":")[i // len(COLOURS) % 3],
+                linewidth=1.6,
+                marker="" if loss else "o",
+                markersize=3.5,
+                label=run if place == 1 else None,
+            )
+        if loss:
+            ax.set_yscale("log")  # losses of different heads have different scales
+            ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=min(len(runs), 7))
+    _save(figure, path)
+
+
+def plot_distributions(scores: Mapping[str, tuple[np.ndarray, np.ndarray]], path: str | Path) -> None:
+    """How well each variant keeps same and different pairs apart: one small histogram a variant, all on one scale.
+
+    Args:
+        scores: Name -> cosines (N,), and whether each pair is one person (N,).
+        path: The picture.
+    """
+    columns = min(4, len(scores))
+    lines = -(-len(scores) // columns)
+    figure = _figure(2.9 * columns, 1.9 * lines + 0.5)
+    edges = np.linspace(-1, 1, 81)
+    for place, (name, (cosines, same)) in enumerate(scores.items(), start=1):
+        ax = _axes(figure, (lines, columns, place), "cosine" if place > len(scores) - columns else "", "")
+        ax.set_title(f"{name}: AUC {100 * auc(cosines, same):.1f} %", fontsize=10, color=INK, loc="left")
+        for kind, chosen, colour in (("same person", same, COLOURS[0]), ("different people", ~same, COLOURS[1])):
+            weights = np.full(int(chosen.sum()), 1 / chosen.sum())
+            label = kind if place == 1 else None
+            ax.hist(cosines[chosen], bins=edges.tolist(), weights=weights, color=colour, alpha=0.65, label=label)
+        ax.set(xlim=(-1, 1), yticks=[])
+    figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=2)
     _save(figure, path)
 
 

@@ -13,15 +13,17 @@ from facetx.evaluators.verification import PairVerification, VerificationResult
 def write_pictures(
     folder: Path,
     rows: Sequence[Mapping[str, Any]],
-    results: Mapping[str, VerificationResult],
-    evaluators: Sequence[PairVerification] = (),
+    results: Mapping[str, Any],
+    evaluators: Sequence[Any] = (),
 ) -> list[Path]:
     """Draws what there is to draw into ``folder`` and returns the files.
 
-    ``training.png`` of the rows; ``roc.png`` of all results; for each evaluator ``<name>_scores.png``, and
-    ``<name>_pairs.png`` with pairs from the surest mistakes to the surest hits.
+    ``training.png`` of the rows; of results of verification ``roc.png``; for each of their evaluators
+    ``<name>_scores.png``, and ``<name>_pairs.png`` with pairs from the surest mistakes to the surest hits. Results of
+    other kinds have their curve in ``training.png``.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    results = {name: result for name, result in results.items() if isinstance(result, VerificationResult)}
     made = []
     if rows:
         made.append(folder / "training.png")

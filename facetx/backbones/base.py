@@ -50,9 +50,7 @@ def rename_state(
 
     Raises ``CheckpointError`` that lists the names that stand in no table, and what of the table is missing.
     """
-    for prefix in ("module.", "net."):
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    state = without_prefix(state)
     patterns = {theirs: re.compile(re.escape(theirs).replace(r"\#", r"(\d+)") + r"(?=\.|$)") for theirs in table}
     renamed: dict[str, Tensor] = {}
     unknown, missing = [], set(table)
@@ -67,8 +65,22 @@ def rename_state(
             if not key.startswith(tuple(ignored)):
                 unknown.append(key)
     if unknown or missing:
-        raise CheckpointError(f"not a {source} state dict: unknown keys {unknown}, missing {sorted(missing)}")
+        raise CheckpointError(
+            f"not a {source} state dict: unknown keys {_few(unknown)}, missing {_few(sorted(missing))}"
+        )
     return renamed
+
+
+def without_prefix(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A state dict without "module." and "net." before its names, where all of them have it."""
+    for prefix in ("module.", "net."):
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _few(names: list[str]) -> str:
+    return str(names) if len(names) <= 12 else f"{names[:12]} and {len(names) - 12} more"
 
 
 def layer_count(state: Mapping[str, Tensor], prefix: str = "encoder.blocks.") -> int:

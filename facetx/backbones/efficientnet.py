@@ -3,14 +3,15 @@
 The network and its ImageNet weights are those of the package efficientnet-pytorch, under the package's names.
 """
 
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from facetx.backbones.base import Backbone
-from facetx.backbones.face_transformer import BASE, TINY
+from facetx.backbones.base import Backbone, rename_state, without_prefix
+from facetx.backbones.face_transformer import BASE, NAMES, TINY, einops_patches, encoder_args
 from facetx.contract import InputContract
-from facetx.errors import CheckpointError
+from facetx.errors import CheckpointError, some
 from facetx.nn import ClassToken, Encoder, EncoderSizes, FaceTransformer, LearnedPositions, StemTokens
 from facetx.nn.freeze import freeze
 from facetx.nn.necks import linear_neck
@@ -40,7 +41,11 @@ def efficientnet_b0(
 
 
 def effnet_vit(
-    image_size: int = 112, freeze_stem: bool = False, pretrained: bool = False, **sizes: Unpack[EncoderSizes]
+    image_size: int = 112,
+    freeze_stem: bool = False,
+    pretrained: bool = False,
+    stem_swish: bool = True,
+    **sizes: Unpack[EncoderSizes],
 ) -> FaceTransformer:
     """EfficientNet + ViT: 4x4 patches of B0's map at 1/4 (24x28x28 for 112x112) are the tokens: 49 and a class token.
 
@@ -48,23 +53,30 @@ def effnet_vit(
         image_size: Pixels a side, a multiple of 16.
         freeze_stem: The stem is a fixed function, its batch norms' statistics too.
         pretrained: The stem starts from ImageNet weights, which the package downloads.
+        stem_swish: False leaves out the activation after the first convolution, as the fork's trimmed stem does.
         sizes: Any of the encoder's in place of Face Transformer's.
 
     Returns a model from (B, 3, image_size, image_size) to (B, dim).
     """
-    return _effnet_vit(image_size, freeze_stem, pretrained, BASE | sizes)
+    return _effnet_vit(image_size, freeze_stem, pretrained, stem_swish, BASE | sizes)
 
 
 def effnet_vit_tiny(
-    image_size: int = 112, freeze_stem: bool = False, pretrained: bool = False, **sizes: Unpack[EncoderSizes]
+    image_size: int = 112,
+    freeze_stem: bool = False,
+    pretrained: bool = False,
+    stem_swish: bool = True,
+    **sizes: Unpack[EncoderSizes],
 ) -> FaceTransformer:
     """A small EfficientNet + ViT for CPUs: width 128, depth 6. Arguments as in ``effnet_vit``."""
-    return _effnet_vit(image_size, freeze_stem, pretrained, TINY | sizes)
+    return _effnet_vit(image_size, freeze_stem, pretrained, stem_swish, TINY | sizes)
 
 
-def _effnet_vit(image_size: int, freeze_stem: bool, pretrained: bool, sizes: EncoderSizes) -> FaceTransformer:
+def _effnet_vit(
+    image_size: int, freeze_stem: bool, pretrained: bool, stem_swish: bool, sizes: EncoderSizes
+) -> FaceTransformer:
     dim = sizes["dim"]
-    stem = EfficientNetStem(image_size, pretrained)
+    stem = EfficientNetStem(image_size, pretrained, stem_swish)
     tokens = StemTokens(stem, stem.channels, stem.reduction, image_size, patch_size=4, dim=dim)
     model = FaceTransformer(
         tokens=tokens,
@@ -89,12 +101,12 @@ class EfficientNetStem(nn.Module):
     channels = 24
     reduction = 4
 
-    def __init__(self, image_size: int, pretrained: bool = False):
+    def __init__(self, image_size: int, pretrained: bool = False, swish: bool = True):
         super().__init__()
         net = _b0(image_size, pretrained)
         self._conv_stem = net._conv_stem
         self._bn0 = net._bn0
-        self._swish = net._swish
+        self._swish = net._swish if swish else nn.Identity()
         self._blocks = net._blocks[:3]
         rate = net._global_params.drop_connect_rate / len(net._blocks)
         self.drop_connect = [rate * i for i in range(len(self._blocks))]  # rises with depth, as in the whole network
@@ -121,3 +133,40 @@ def _b0(image_size: int, pretrained: bool) -> Any:
             ) from error
     net.set_swish(memory_efficient=False)  # the package's other one cannot be exported; torch's is as frugal
     return net
+
+
+def convert_effnet_vit(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """The weights of Face Transformer's EfficientNet fork as ours.
+
+    Args:
+        state: B0 under efficientnet-pytorch's names below one prefix (the fork's is ``efficient_net.`` for the whole
+            network and ``pt_model_trim.`` for the one cut after block 2, which has no activation after its first
+            convolution), and Face Transformer's names below another (``vit.``). Both prefixes are found by what stands
+            below them. What ``reduction_2`` never reaches and the heads are left out.
+
+    Returns the backbone's name, its arguments, and its state dict. Like Face Transformer it takes raw 0..255 RGB.
+    Raises ``CheckpointError`` for keys that do not belong.
+    """
+    state = without_prefix(state)
+    stem, vit = _prefix(state, "_conv_stem.weight"), _prefix(state, "cls_token")
+    whole = any(key.startswith(f"{stem}_blocks.3.") for key in state)
+    parts = ("_conv_stem", "_bn0", "_blocks.0", "_blocks.1", "_blocks.2")
+    names = {f"{stem}{part}": f"tokens.stem.{part}" for part in parts} | {vit + k: v for k, v in NAMES.items()}
+    unused = [f"{stem}{part}" for part in ("_blocks.", "_conv_head.", "_bn1.", "_fc.")]
+    renamed = rename_state(state, names, "Face Transformer + EfficientNet", ["loss.", f"{vit}loss.", *unused])
+    for kind in ("weight", "bias"):
+        renamed[f"tokens.patches.proj.{kind}"] = renamed.pop(f"tokens.proj.{kind}")
+    renamed["tokens.patches.proj.weight"] = einops_patches(renamed["tokens.patches.proj.weight"], patch=4)
+    side = round((renamed["positions.positions"].shape[1] - 1) ** 0.5)
+    return "effnet_vit", {"image_size": 16 * side, "stem_swish": whole, **encoder_args(renamed)}, renamed
+
+
+def _prefix(state: Mapping[str, Tensor], key: str) -> str:
+    """What stands before ``key`` in the one name that ends with it."""
+    found = [name.removesuffix(key) for name in state if name.endswith(key)]
+    if len(found) != 1:
+        raise CheckpointError(
+            f"not a Face Transformer + EfficientNet state dict: {len(found)} keys end with {key!r}, expected one; "
+            f"there are {some(state)}"
+        )
+    return found[0]

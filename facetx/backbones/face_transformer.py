@@ -7,11 +7,10 @@ not overlap, 10 and 12 do. With a class token, whose last state is the embedding
 from collections.abc import Mapping
 from typing import Any, Unpack
 
-import torch
 from torch import Tensor
 
+from facetx.backbones.base import layer_count, rename_state
 from facetx.contract import InputContract
-from facetx.errors import CheckpointError
 from facetx.nn import ClassToken, Encoder, EncoderSizes, FaceTransformer, LearnedPositions, PatchTokens
 
 # Section 4.1 of the paper: 63.2 M parameters (P8S8), 63.3 M (P10S8, P12S8).
@@ -72,22 +71,18 @@ def _sliding_vit(image_size: int, patch_size: int, padding: int, sizes: EncoderS
     )
 
 
-# The authors' names of one layer -> ours.
-_LAYER = {
-    "0.fn.norm": "norm1",
-    "0.fn.fn.to_qkv": "attention.qkv",
-    "0.fn.fn.to_out.0": "attention.proj",
-    "1.fn.norm": "norm2",
-    "1.fn.fn.net.0": "mlp.0",
-    "1.fn.fn.net.3": "mlp.3",
-}
-_OUTSIDE = {
+# The authors' names -> ours.
+NAMES = {
     "pos_embedding": "positions.positions",
     "cls_token": "pooling.token",
-    "patch_to_embedding.weight": "tokens.proj.weight",
-    "patch_to_embedding.bias": "tokens.proj.bias",
-    "mlp_head.0.weight": "encoder.norm.weight",
-    "mlp_head.0.bias": "encoder.norm.bias",
+    "patch_to_embedding": "tokens.proj",
+    "mlp_head.0": "encoder.norm",
+    "transformer.layers.#.0.fn.norm": "encoder.blocks.#.norm1",
+    "transformer.layers.#.0.fn.fn.to_qkv": "encoder.blocks.#.attention.qkv",
+    "transformer.layers.#.0.fn.fn.to_out.0": "encoder.blocks.#.attention.proj",
+    "transformer.layers.#.1.fn.norm": "encoder.blocks.#.norm2",
+    "transformer.layers.#.1.fn.fn.net.0": "encoder.blocks.#.mlp.0",
+    "transformer.layers.#.1.fn.fn.net.3": "encoder.blocks.#.mlp.3",
 }
 
 
@@ -95,46 +90,38 @@ def convert_face_transformer(state: Mapping[str, Tensor]) -> tuple[str, dict[str
     """The authors' weights as ours.
 
     Args:
-        state: A state dict under the names of the published code. ``loss.weight``, their head, is left out.
+        state: A state dict under the names of the published code. ``loss``, their head, is left out.
 
     Returns the backbone's name, its arguments, and its state dict. The authors feed raw 0..255 RGB, so give the
     model ``contract = InputContract(mean=(0,), std=(1,))``. Raises ``CheckpointError`` for keys that do not belong.
     """
-    converted: dict[str, Tensor] = {}
-    unknown = []
-    for key, value in state.items():
-        if key.startswith("transformer.layers."):
-            layer, rest = key.removeprefix("transformer.layers.").split(".", 1)
-            part, kind = rest.rsplit(".", 1)
-            name = f"encoder.blocks.{layer}.{_LAYER[part]}.{kind}" if part in _LAYER else None
-        else:
-            name = _OUTSIDE.get(key)
-        if name is not None:
-            converted[name] = value
-        elif key != "loss.weight":
-            unknown.append(key)
-    missing = [k for k in _OUTSIDE if _OUTSIDE[k] not in converted]
-    if unknown or missing:
-        raise CheckpointError(f"not a Face Transformer state dict: unknown keys {unknown}, missing keys {missing}")
-
-    weight = state["patch_to_embedding.weight"]  # (dim, patch * patch * 3)
-    dim = weight.shape[0]
+    renamed = rename_state(state, NAMES, "Face Transformer", ignored=["loss."])
+    weight = renamed["tokens.proj.weight"]  # (dim, patch * patch * 3)
     patch = round((weight.shape[1] / 3) ** 0.5)
-    if patch == 8:  # cut by einops: a token is flattened as (row, column, channel)
-        weight = weight.view(dim, patch, patch, 3).permute(0, 3, 1, 2).contiguous()
-    else:  # cut by unfold: (channel, row, column)
-        weight = weight.view(dim, 3, patch, patch)
-    converted["tokens.proj.weight"] = weight
+    if patch == 8:  # cut by einops
+        renamed["tokens.proj.weight"] = einops_patches(weight, patch)
+    else:  # cut by unfold: a token is flattened as (channel, row, column)
+        renamed["tokens.proj.weight"] = weight.view(len(weight), 3, patch, patch)
+    side = round((renamed["positions.positions"].shape[1] - 1) ** 0.5)
+    return f"vit_p{patch}s8", {"image_size": 8 * side, **encoder_args(renamed)}, renamed
 
-    inner = state["transformer.layers.0.0.fn.fn.to_qkv.weight"].shape[0] // 3
-    head_dim = 64
-    args = {
-        "image_size": 8 * round((state["pos_embedding"].shape[1] - 1) ** 0.5),
+
+def einops_patches(weight: Tensor, patch: int) -> Tensor:
+    """A linear map of tokens that are flattened as (row, column, channel), as a convolution's weight.
+
+    (D, patch * patch * C) -> (D, C, patch, patch).
+    """
+    return weight.view(len(weight), patch, patch, -1).permute(0, 3, 1, 2).contiguous()
+
+
+def encoder_args(renamed: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The encoder's arguments, from converted weights and what the authors' code fixes: heads of 64, and its scale."""
+    dim = renamed["encoder.norm.weight"].shape[0]
+    return {
         "dim": dim,
-        "depth": 1 + max(int(k.split(".")[2]) for k in state if k.startswith("transformer.layers.")),
-        "heads": inner // head_dim,
-        "head_dim": head_dim,
-        "mlp_dim": state["transformer.layers.0.1.fn.fn.net.0.weight"].shape[0],
+        "depth": layer_count(renamed),
+        "heads": renamed["encoder.blocks.0.attention.qkv.weight"].shape[0] // (3 * 64),
+        "head_dim": 64,
+        "mlp_dim": renamed["encoder.blocks.0.mlp.0.weight"].shape[0],
         "attention_scale": dim**-0.5,
     }
-    return f"vit_p{patch}s8", args, {k: torch.as_tensor(v) for k, v in converted.items()}

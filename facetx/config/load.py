@@ -26,7 +26,7 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
         raise ConfigError(f"{path}: holds {_show(raw)}; settings are keys and values, such as 'name: my_run'")
     places = {p: f"{path}:{line}" for p, line in lines.items()}
     for override in overrides:
-        keys = _apply_override(raw, override)
+        keys = apply_override(raw, override)
         places[keys] = f"command line ({override})"
     return check_settings(raw, str(path), places)
 
@@ -65,7 +65,8 @@ def differences(old: Any, new: Any, path: Path_ = ()) -> Iterator[tuple[str, Any
         yield _dotted(path), old, new
 
 
-def _apply_override(raw: dict[str, Any], override: str) -> Path_:
+def apply_override(raw: dict[str, Any], override: str) -> Path_:
+    """Sets what ``key.subkey=value`` says in ``raw``, and returns the path of what it set."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"command line: {override!r} is no override; write key.subkey=value, such as optim.lr=3e-4")

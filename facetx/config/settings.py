@@ -44,11 +44,32 @@ class DataSettings(Part):
     """How many unreadable images may be stepped over before the run stops."""
 
 
+class LoraSettings(Strict):
+    """Low-rank adaptation (arXiv 2106.09685): of the backbone, its neck and a correction of some layers are trained."""
+
+    rank: Positive = 8
+    """Of the corrections; below the widths of the layers."""
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    """Scale of the corrections, times the rank."""
+    patterns: tuple[str, ...] = ("*.qkv", "*.proj")
+    """Names of the linear layers to correct, as shell patterns; those of attention by default."""
+
+
 class ModelSettings(Part):
-    """The backbone."""
+    """The backbone. Builders of other libraries' networks (timm:*, torchvision:*, efficientnet_b0, effnet_vit) start
+    from those libraries' own weights with args.pretrained: true."""
 
     input: InputSettings | None = None
     """In place of the backbone's own input contract."""
+    init_from: str | None = None
+    """Weights to start from: a facetx run's folder (its best checkpoint), a checkpoint's folder, or a .safetensors,
+    .npz, .pt or .pth file under facetx's own names. All of them must fit. A checkpoint's input contract comes along.
+    scripts/import_weights.py makes such a folder of other programs' weights."""
+    freeze: tuple[str, ...] = ()
+    """Modules that stay as they are, as shell patterns of their names ("tokens", "encoder.blocks.[0-5]"): no gradient,
+    and in eval mode, so batch norm keeps its statistics."""
+    lora: LoraSettings | None = None
+    """Train a small correction of some layers in place of the backbone."""
 
 
 class HeadSettings(Part):
@@ -68,6 +89,9 @@ class OptimSettings(Part):
     """On weights only: norms, biases, positions and tokens are not decayed."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Gradients are scaled down to this L2 norm, all together."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Factor on the learning rate from each block of the backbone to the one before it: 1 for head and neck, this for
+    the last block, its square for the block before, and so on down to the tokens. For fine-tuning."""
     accumulate: Positive = 1
     """Parts that a batch is computed in, one after the other, to fit memory. The step is the same."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -91,6 +115,8 @@ class TrainSettings(Strict):
     """Passes over the data in all, in place of steps."""
     batch_size: Positive
     """Images a step."""
+    head_first_steps: NotNegative = 0
+    """Steps at the beginning in which the head alone is trained, so that a new one does not spoil good weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the backbone's matrix products. "auto": bf16 on CUDA, fp32 on CPU. Heads are fp32 always."""
     compile: bool = False

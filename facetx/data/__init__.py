@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from facetx.data.folder import ImageFolder
+from facetx.data.lists import CelebA, ImageList
+from facetx.data.packed import Packed
+from facetx.data.records import RecordFaces
 from facetx.data.synthetic import SyntheticFaces
 from facetx.registry import Registry
 
@@ -18,16 +21,51 @@ def image_folder(
     val_identities: float = 0.1,
     seed: int = 0,
     size: int | None = None,
+    images: Literal["all", "train", "test"] = "all",
+    test_images: float = 0.2,
+    landmarks: str | None = None,
 ) -> ImageFolder:
     """One folder an identity: see ``facetx.data.folder.ImageFolder``."""
-    return ImageFolder(root, part, val_identities, seed, size)
+    return ImageFolder(root, part, val_identities, seed, size, images, test_images, landmarks)
 
 
 def synthetic_faces(
-    identities: int = 100, images_per_identity: int = 20, first_identity: int = 0, size: int = 112, seed: int = 0
+    identities: int = 100,
+    images_per_identity: int = 20,
+    first_identity: int = 0,
+    size: int = 112,
+    seed: int = 0,
+    first_image: int = 0,
 ) -> SyntheticFaces:
     """Rendered faces, no files needed: see ``facetx.data.synthetic.SyntheticFaces``."""
-    return SyntheticFaces(identities, images_per_identity, seed, first_identity, size)
+    return SyntheticFaces(identities, images_per_identity, seed, first_identity, size, first_image)
 
 
-DATASETS: Registry[Callable[..., Any]] = Registry("data set", [image_folder, synthetic_faces])
+def recordio(path: str, size: int | None = None) -> RecordFaces:
+    """InsightFace's ``train.rec``, or its folder: see ``facetx.data.records.RecordFaces``."""
+    return RecordFaces(path, size)
+
+
+def packed(path: str, size: int | None = None) -> Packed:
+    """A folder written by ``scripts/prepare_data.py pack``: see ``facetx.data.packed.Packed``."""
+    return Packed(path, size)
+
+
+def image_list(path: str, root: str | None = None, size: int | None = None) -> ImageList:
+    """A file of "path label" lines: see ``facetx.data.lists.ImageList``."""
+    return ImageList(path, root, size)
+
+
+def celeba(
+    root: str,
+    images: str = "img_align_celeba",
+    part: Literal["all", "train", "val", "test"] = "all",
+    size: int | None = None,
+) -> CelebA:
+    """CelebA with identities and attributes: see ``facetx.data.lists.CelebA``."""
+    return CelebA(root, images, part, size)
+
+
+DATASETS: Registry[Callable[..., Any]] = Registry(
+    "data set", [image_folder, recordio, packed, image_list, celeba, synthetic_faces]
+)

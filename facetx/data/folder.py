@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from facetx.data.landmarks import landmarks_of
 from facetx.errors import DataError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff"})
@@ -35,14 +36,18 @@ class ImageFiles:
         paths: Files, in the order of the items.
         name: For logs and messages.
         size: Pixels a side to resize to, antialiased; as the files are, unless given.
+        keypoints: (N, 5, 2), (x, y) in pixels of the files.
 
-    Items: ``{"image": uint8 RGB (H, W, 3), "label": int}``.
+    Items: ``{"image": uint8 RGB (H, W, 3), "label": int}``, and ``"keypoints"``, (5, 2) float32 in [0, 1], where given.
     """
 
-    def __init__(self, paths: Sequence[Path], name: str, size: int | None = None):
+    def __init__(
+        self, paths: Sequence[Path], name: str, size: int | None = None, keypoints: np.ndarray | None = None
+    ):
         self.paths = list(paths)
         self.name = name
         self.size = size
+        self.keypoints = keypoints
         self.labels = np.zeros(len(self.paths), np.int64)
         self.num_classes = 1
 
@@ -50,7 +55,18 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": read_image(self.paths[index], self.size), "label": int(self.labels[index])}
+        item = {"image": read_image(self.paths[index], self.size), "label": int(self.labels[index])}
+        if self.keypoints is not None:
+            with Image.open(self.paths[index]) as image:  # its header only
+                item["keypoints"] = (self.keypoints[index] / image.size).astype(np.float32)
+        return item
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of the image's file."""
+        try:
+            return self.paths[index].read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.paths[index]}: cannot be read: {error.strerror or error}") from None
 
     def describe(self, index: int) -> str:
         """Where item ``index`` comes from, for messages."""
@@ -69,8 +85,13 @@ class ImageFolder(ImageFiles):
             ``seed`` alone, so adding an identity moves no other.
         seed: Of that choice.
         size: Pixels a side to resize to; as the files are, unless given.
+        images: "train" and "test" share no image and have the same identities; "all" takes both.
+        test_images: Share of each identity's images in "test", in 0..1: of n, floor(n x share), so that one at least
+            is left to train on. Which ones is a function of their names and ``seed``.
+        landmarks: CSV file of the five keypoints (``facetx.data.landmarks``); every image needs its row.
 
-    Raises ``DataError`` where the folder is missing or empty, or holds fewer than two identities.
+    Raises ``DataError`` where the folder is missing or empty, or holds fewer than two identities, or an image has no
+    landmarks.
     """
 
     def __init__(
@@ -80,12 +101,16 @@ class ImageFolder(ImageFiles):
         val_identities: float = 0.1,
         seed: int = 0,
         size: int | None = None,
+        images: Literal["all", "train", "test"] = "all",
+        test_images: float = 0.2,
+        landmarks: str | None = None,
     ):
         folder = Path(root)
         if not folder.is_dir():
             raise DataError(f"{root}: no such folder; data needs one folder an identity: {root}/<identity>/<image>.jpg")
-        if not 0 <= val_identities < 1:
-            raise DataError(f"val_identities must be at least 0 and below 1, got {val_identities}")
+        for share, value in (("val_identities", val_identities), ("test_images", test_images)):
+            if not 0 <= value < 1:
+                raise DataError(f"{share} must be at least 0 and below 1, got {value}")
         found: dict[str, list[Path]] = {}
         for identity in sorted(p for p in folder.iterdir() if p.is_dir()):
             files = sorted(p for p in identity.iterdir() if p.suffix.lower() in EXTENSIONS)
@@ -106,10 +131,27 @@ class ImageFolder(ImageFiles):
                     f"{root}: the part {part!r} has {len(found)} identities at val_identities={val_identities}; "
                     f"choose another share"
                 )
-        super().__init__([p for files in found.values() for p in files], f"{folder.name}/{part}", size)
+        name = f"{folder.name}/{part}"
+        if images != "all":
+            name += f", {images} images"
+            found = {who: _share_of(files, test_images, seed, images == "test") for who, files in found.items()}
+        paths = [p for files in found.values() for p in files]
+        if not paths:
+            raise DataError(f"{root}: at test_images={test_images} no identity has a {images} image; raise the share")
+        keypoints = None
+        if landmarks is not None:
+            keypoints, _ = landmarks_of(landmarks, [p.relative_to(folder).as_posix() for p in paths])
+        super().__init__(paths, name, size, keypoints)
         self.identities = list(found)
         self.labels = np.repeat(np.arange(len(found)), [len(files) for files in found.values()])
         self.num_classes = len(found)
+
+
+def _share_of(files: list[Path], test: float, seed: int, held_out: bool) -> list[Path]:
+    """One identity's images in the test share, or those that are not, sorted."""
+    by_hash = sorted(files, key=lambda p: _unit_hash(p.name, seed))
+    count = int(len(files) * test)
+    return sorted(by_hash[:count] if held_out else by_hash[count:])
 
 
 def _unit_hash(name: str, seed: int) -> float:

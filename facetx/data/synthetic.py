@@ -58,14 +58,16 @@ def render_face(seed: int, identity: int, image: int, size: int = 112) -> Synthe
 class SyntheticFaces:
     """A data set of ``identities`` times ``images_per_identity`` faces, rendered when they are asked for.
 
-    Item ``i`` is picture ``i % images_per_identity`` of person ``first_identity + i // images_per_identity``. Sets with
-    disjoint ranges of identities share no person: hold out some for evaluation by choosing ``first_identity``.
+    Item ``i`` is picture ``first_image + i % images_per_identity`` of person ``first_identity + i // images_per_identity``.
+    Sets with disjoint ranges of identities share no person, and with disjoint ranges of pictures no picture: hold out
+    some for evaluation by choosing ``first_identity`` or ``first_image``.
 
     Args:
         identities, images_per_identity: Both >= 1.
         seed: A world of its own people, >= 0.
         first_identity: The person that label 0 stands for, >= 0.
         size: Side of the images in pixels, >= 16.
+        first_image: The first picture of each person, >= 0.
 
     Raises:
         DataError: An argument is not an integer within its range.
@@ -78,14 +80,16 @@ class SyntheticFaces:
         seed: int = 0,
         first_identity: int = 0,
         size: int = 112,
+        first_image: int = 0,
     ):
         _require("identities", identities, 1)
         _require("images_per_identity", images_per_identity, 1)
         _require("seed", seed, 0)
         _require("first_identity", first_identity, 0)
+        _require("first_image", first_image, 0)
         _require("size", size, 16)
         self.images_per_identity, self.seed = images_per_identity, seed
-        self.first_identity, self.size = first_identity, size
+        self.first_identity, self.size, self.first_image = first_identity, size, first_image
         self.labels = np.repeat(np.arange(identities, dtype=np.int64), images_per_identity)
         self.num_classes = identities
         self.name = f"synthetic({identities} x {images_per_identity})"
@@ -98,7 +102,7 @@ class SyntheticFaces:
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} faces, there is no number {index}")
         person, picture = divmod(int(index) % len(self), self.images_per_identity)
-        return render_face(self.seed, self.first_identity + person, picture, self.size)
+        return render_face(self.seed, self.first_identity + person, self.first_image + picture, self.size)
 
     def __getitem__(self, index: int) -> dict:
         """``image`` (H, W, 3) uint8 RGB, ``label`` an int, ``keypoints`` (5, 2) float32: pixels / size."""

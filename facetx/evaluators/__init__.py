@@ -1,13 +1,24 @@
 """A model and a benchmark in, named numbers out; here the table of the benchmarks.
 
 An evaluator has a ``name``, and ``evaluator(backbone, device=..., batch_size=..., workers=..., amp=...)`` yields
-(name, value). It prints and logs nothing.
+(name, value); its ``result`` takes the same. Where ``needs_head`` is true both take the trained ``head`` too. It prints
+and logs nothing.
 """
 
 from collections.abc import Callable
 
-from facetx.evaluators.benchmarks import folder_pairs, lfw, synthetic_pairs
+from facetx.evaluators.benchmarks import (
+    bin_pairs,
+    classification,
+    folder_pairs,
+    lfw,
+    synthetic_classification,
+    synthetic_pairs,
+)
+from facetx.evaluators.classification import Classification
 from facetx.evaluators.verification import PairVerification
 from facetx.registry import Registry
 
-EVALUATORS: Registry[Callable[..., PairVerification]] = Registry("evaluator", [lfw, folder_pairs, synthetic_pairs])
+EVALUATORS: Registry[Callable[..., PairVerification | Classification]] = Registry(
+    "evaluator", [lfw, bin_pairs, folder_pairs, synthetic_pairs, classification, synthetic_classification]
+)

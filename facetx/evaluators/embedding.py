@@ -15,10 +15,8 @@ from torch.utils.data import DataLoader
 
 from facetx.contract import InputContract
 from facetx.data.loader import describe
+from facetx.data.transforms import MIRRORED
 from facetx.errors import DataError
-
-MIRRORED = [1, 0, 2, 4, 3]
-"""Keypoint that lies where this one lay, once the image is mirrored: the eyes and the mouth's corners change sides."""
 
 
 class FaceDataset(Protocol):

@@ -1,6 +1,6 @@
 """1:1 verification on pairs of images: are the two one person?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -42,6 +42,8 @@ class VerificationResult:
         accuracy: Over the folds, with the accuracy and the threshold of each.
         xnorm: InsightFace's XNorm, see ``DEFINITIONS``.
         flip: Whether mirrors were used.
+        mean_keypoints: Images whose keypoints are the mean of the others', for want of landmarks of their own; None
+            where no landmarks were given.
     """
 
     name: str
@@ -51,6 +53,7 @@ class VerificationResult:
     accuracy: FoldAccuracy
     xnorm: float
     flip: bool
+    mean_keypoints: int | None = None
 
     @cached_property
     def roc(self) -> Roc:
@@ -79,7 +82,7 @@ class VerificationResult:
             "xnorm": self.xnorm,
             "auc": self.auc,
             "eer": self.eer,
-            **{f"tar@far={_short(t.target)}": t.tar for t in self.tars},
+            **{f"tar@far={short(t.target)}": t.tar for t in self.tars},
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,7 +96,8 @@ class VerificationResult:
             ],
             "tar_at_far": [vars(t) for t in self.tars],
             "pairs": {"same": int(self.same.sum()), "different": int((~self.same).sum())},
-            "settings": {"flip": self.flip, "thresholds": self.accuracy.mode},
+            "settings": {"flip": self.flip, "thresholds": self.accuracy.mode}
+            | ({} if self.mean_keypoints is None else {"mean_keypoints": self.mean_keypoints}),
             "definitions": {**DEFINITIONS, "thresholds": THRESHOLDS[self.accuracy.mode]},
         }
 
@@ -113,7 +117,7 @@ class VerificationResult:
             note = "" if t.supported else "; too few pairs for this FAR"
             rows.append(
                 (
-                    f"TAR at FAR <= {_short(t.target)}",
+                    f"TAR at FAR <= {short(t.target)}",
                     f"{100 * t.tar:.2f} % (95 %: {100 * t.low:.2f} to {100 * t.high:.2f}){note}",
                 )
             )
@@ -122,7 +126,7 @@ class VerificationResult:
             (f"{i}", f"{100 * x:.2f} %", f"{t:.4f}")
             for i, (x, t) in enumerate(zip(a.accuracies, a.thresholds), start=1)
         ]
-        return f"{_markdown((self.name, kinds), rows)}\n\n{_markdown(('fold', 'accuracy', 'threshold'), folds)}"
+        return f"{markdown_table((self.name, kinds), rows)}\n\n{markdown_table(('fold', 'accuracy', 'threshold'), folds)}"
 
 
 class PairVerification:
@@ -136,7 +140,10 @@ class PairVerification:
         fold: (N,) fold of each pair.
         flip: Sum the embeddings of an image and of its mirror.
         thresholds: "grid" (the field's) or "exact", see ``tenfold_accuracy``.
+        mean_keypoints: See ``VerificationResult``.
     """
+
+    needs_head = False
 
     def __init__(
         self,
@@ -148,12 +155,14 @@ class PairVerification:
         fold: NDArray[np.int64],
         flip: bool = True,
         thresholds: Literal["grid", "exact"] = "grid",
+        mean_keypoints: int | None = None,
     ):
         self.name = name
         self.dataset = dataset
         self.first, self.second, self.same, self.fold = first, second, same, fold
         self.flip = flip
         self.thresholds = thresholds
+        self.mean_keypoints = mean_keypoints
 
     def __call__(
         self,
@@ -176,10 +185,12 @@ class PairVerification:
         batch_size: int = 128,
         workers: int = 0,
         amp: bool = False,
+        embed: Callable[..., NDArray[np.float32]] = embed_views,
     ) -> VerificationResult:
-        """All of the result. The arguments are those of ``facetx.evaluators.embedding.embed_views``."""
+        """All of the result. The arguments are those of ``facetx.evaluators.embedding.embed_views``, and ``embed`` is
+        what stands in for it (``facetx.evaluators.cache.EmbeddingCache``)."""
         used, place = np.unique(np.concatenate([self.first, self.second]), return_inverse=True)
-        views = embed_views(
+        views = embed(
             backbone,
             self.dataset,
             indices=used.tolist(),
@@ -200,15 +211,16 @@ class PairVerification:
             accuracy=tenfold_accuracy(scores, self.same, self.fold, self.thresholds),
             xnorm=float(np.linalg.norm(views, axis=2)[:, place].mean()),
             flip=self.flip,
+            mean_keypoints=self.mean_keypoints,
         )
 
 
-def _short(far: float) -> str:
+def short(far: float) -> str:
     """0.001 -> "1e-3"."""
     return np.format_float_scientific(far, trim="-", exp_digits=1)
 
 
-def _markdown(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A Markdown table with its columns padded."""
     widths = [max(len(cell) for cell in column) for column in zip(head, *rows)]
     lines = [head, tuple("-" * w for w in widths), *rows]

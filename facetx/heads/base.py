@@ -22,7 +22,10 @@ class Head(nn.Module):
     Attributes:
         embedding_dim: Width of the embeddings.
         num_classes: Identities of the training set.
+        needs_pairs: Whether it learns from images of one identity that meet in a batch.
     """
+
+    needs_pairs = False
 
     def __init__(self, embedding_dim: int, num_classes: int):
         super().__init__()

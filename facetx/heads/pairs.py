@@ -24,6 +24,8 @@ Reduction = Literal["mean", "nonzero"]
 class PairHead(Head):
     """A loss on pairs as a head. ``num_classes`` is only there to check the labels with."""
 
+    needs_pairs = True
+
     def __init__(self, embedding_dim: int, num_classes: int, loss: Callable[[Tensor, Tensor], Tensor]):
         super().__init__(embedding_dim, num_classes)
         self.loss = loss

@@ -32,6 +32,47 @@ def freeze(model: nn.Module, patterns: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(frozen))
 
 
+def frozen_parts(model: nn.Module) -> list[str]:
+    """The parts without a trained parameter, each by the largest module that holds nothing else: "encoder.blocks.0-3".
+
+    Numbered neighbours are written as one. A lone frozen parameter of a module that is trained otherwise is named too.
+    """
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    parts: list[str] = []
+    for name, _ in model.named_parameters():
+        if name in trained:
+            continue
+        steps = name.split(".")
+        prefixes = (".".join(steps[:length]) for length in range(1, len(steps)))
+        parts.append(next((p for p in prefixes if not any(t.startswith(f"{p}.") for t in trained)), name))
+    return _ranges(dict.fromkeys(parts))
+
+
+def _ranges(names: Iterable[str]) -> list[str]:
+    """Names that differ in their first number alone, as one name each with the numbers' ranges."""
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for name in names:
+        steps = name.split(".")
+        at = next((i for i, step in enumerate(steps) if step.isdigit()), None)
+        if at is None:
+            numbers[name, ""] = []
+        else:
+            key = ".".join(steps[:at]) + ".", "".join(f".{step}" for step in steps[at + 1 :])
+            numbers.setdefault(key, []).append(int(steps[at]))
+    return [f"{before}{_spans(found)}{after}" for (before, after), found in numbers.items()]
+
+
+def _spans(numbers: list[int]) -> str:
+    """[0, 1, 2, 5] -> "0-2,5"."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    return ",".join(str(s[0]) if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in spans)
+
+
 class _Frozen:
     """Mixed into a module's class: ``train`` leaves it, and all below it, in eval mode."""
 

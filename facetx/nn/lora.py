@@ -6,8 +6,10 @@ from fnmatch import fnmatchcase
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from facetx.errors import ConfigError
+from facetx.nn.freeze import freeze
 
 
 class LoraLinear(nn.Linear):
@@ -53,6 +55,8 @@ def add_lora(
 ) -> list[str]:
     """Freezes a model and adapts some of its linear layers; by default those of attention, and the neck is trained.
 
+    Batch norm outside of what is trained keeps its statistics.
+
     Args:
         model: Changed in place.
         rank, alpha: As in ``LoraLinear``.
@@ -75,6 +79,8 @@ def add_lora(
         raise ConfigError(f"lora: rank must be at least 1 and below the layers' widths, got {rank} (for {narrow})")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and any(fnmatchcase(name, pattern) for pattern in train))
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    freeze(model, [name for name, norm in norms.items() if not any(p.requires_grad for p in norm.parameters())])
     for name in chosen:
         model.set_submodule(name, LoraLinear(layers[name], rank, alpha))
     return chosen

@@ -1,6 +1,6 @@
 """Parameter groups, optimisers and the moving average of weights."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,11 +13,16 @@ from facetx.registry import Registry
 _NO_DECAY = (LearnedPositions, ClassToken)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, rates: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
     """The trainable parameters in two groups: weights that decay, and those that must not.
 
     Norms, biases, positions and tokens are not decayed: pulling them to zero regularises nothing and costs accuracy
     (big_vision and timm do likewise). Each group has its parameters' ``names`` for messages and logs.
+
+    With ``rates``, factors on the learning rate by parameter name (1 where one has none), there are two groups a
+    factor, the largest first, and each has its factor as ``lr_scale``.
     """
     no_decay = {
         f"{prefix}.{name}".lstrip(".")
@@ -25,15 +30,18 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         if isinstance(module, _NO_DECAY)
         for name, _ in module.named_parameters()
     }
-    groups: dict[bool, dict[str, Any]] = {
-        decays: {"params": [], "names": [], "weight_decay": weight_decay if decays else 0.0} for decays in (True, False)
-    }
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            group = groups[parameter.ndim > 1 and name not in no_decay]
+            scale = 1.0 if rates is None else rates.get(name, 1.0)
+            decays = parameter.ndim > 1 and name not in no_decay
+            group = groups.setdefault((scale, decays), {"params": [], "names": []})
             group["params"].append(parameter)
             group["names"].append(name)
-    return [g for g in groups.values() if g["params"]]
+            group["weight_decay"] = weight_decay if decays else 0.0
+            if rates is not None:
+                group["lr_scale"] = scale
+    return [groups[key] for key in sorted(groups, reverse=True)]
 
 
 def adamw(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> Callable[..., torch.optim.Optimizer]:

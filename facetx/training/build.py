@@ -1,28 +1,29 @@
 """Settings to the objects that train: all of them, or a ``FacetxError`` before the first step."""
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from facetx.backbones import BACKBONES
 from facetx.config import Settings, create
-from facetx.config.settings import ModelSettings
 from facetx.contract import InputContract
 from facetx.data import DATASETS
 from facetx.data.cache import Cached
 from facetx.data.loader import StepSampler, TrainingItems
 from facetx.data.samplers import SAMPLERS
 from facetx.data.transforms import TRANSFORMS
-from facetx.errors import ConfigError
+from facetx.errors import ConfigError, DataError, some
 from facetx.evaluators import EVALUATORS
 from facetx.heads import HEADS, JointHead
+from facetx.nn.freeze import frozen_parts
 from facetx.nn.profile import parameter_count, profile, run_on_meta
-from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, parameter_groups
+from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, layer_rates, parameter_groups
 from facetx.tasks import TASKS
+from facetx.training.checkpoint import Checkpoint
+from facetx.training.transfer import build_backbone
 
 
 @dataclass
@@ -66,22 +67,19 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def build_backbone(model: ModelSettings) -> Any:
-    """The backbone that its settings name, with its input contract, on the CPU."""
-    backbone = create(BACKBONES, model)
-    if model.input is not None:
-        own: InputContract = backbone.contract
-        backbone.contract = dataclasses.replace(own, **model.input.model_dump())
-    return backbone
+def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
+    """Builds everything. The initial weights are a function of ``settings.seed``.
 
-
-def build(settings: Settings) -> Run:
-    """Builds everything. The initial weights are a function of ``settings.seed``."""
+    With ``start_from``, whose weights the caller will load, the input contract is the checkpoint's, and no first
+    weights are looked for.
+    """
     device = pick_device(settings.device)
     dataset = create(DATASETS, settings.data)
 
+    check_labels(dataset)
+
     torch.manual_seed(settings.seed)
-    backbone = build_backbone(settings.model)
+    backbone = build_backbone(settings.model, InputContract(**start_from.meta["input"]) if start_from else None)
     sizes = {"embedding_dim": backbone.embedding_dim, "num_classes": dataset.num_classes}
     heads = [(h.weight, create(HEADS, h, **sizes)) for h in settings.head]
     head = heads[0][1]
@@ -100,16 +98,27 @@ def build(settings: Settings) -> Run:
 
     transforms = [create(TRANSFORMS, t) for t in settings.data.transforms]
     items = TrainingItems(dataset, transforms, settings.seed, backbone.contract.size)
+    rates = None
+    if settings.optim.layer_decay is not None:
+        rates = {f"backbone.{k}": v for k, v in layer_rates(backbone, settings.optim.layer_decay).items()}
     optimizer = create(OPTIMIZERS, settings.optim)(
-        parameter_groups(task, settings.optim.weight_decay), lr=settings.optim.lr
+        parameter_groups(task, settings.optim.weight_decay, rates), lr=settings.optim.lr
     )
     batches = create(SAMPLERS, settings.data.sampler)
-    steps_per_epoch = len(batches(dataset.labels, settings.train.batch_size, settings.seed, 0))
+    epoch = batches(dataset.labels, settings.train.batch_size, settings.seed, 0)
+    steps_per_epoch = len(epoch)
+    for part, (_, one) in zip(settings.head, heads):
+        if one.needs_pairs:
+            check_pairs(dataset.labels[epoch[:20]], part.name, settings.data.sampler.name)
     total = settings.train.steps or math.ceil((settings.train.epochs or 0) * steps_per_epoch)
     if settings.schedule.warmup_steps >= total:
         raise ConfigError(
             f"schedule.warmup_steps: {settings.schedule.warmup_steps} steps of warm-up in a run of {total}; lower it"
         )
+    if settings.train.head_first_steps >= total:
+        raise ConfigError(f"train.head_first_steps: {settings.train.head_first_steps} in a run of {total}; lower it")
+    if settings.train.head_first_steps and not any(p.requires_grad for p in head.parameters()):
+        raise ConfigError("train.head_first_steps: no head here has weights that could be trained first; set it to 0")
     if settings.train.batch_size % settings.optim.accumulate:
         raise ConfigError(
             f"optim.accumulate: {settings.optim.accumulate} does not divide train.batch_size "
@@ -129,6 +138,27 @@ def build(settings: Settings) -> Run:
     )
 
 
+def check_labels(dataset: Any) -> None:
+    """Raises ``DataError`` for a data set whose labels are not classes from 0 to ``num_classes - 1``."""
+    low, high = int(dataset.labels.min()), int(dataset.labels.max())
+    if low < 0 or high >= dataset.num_classes:
+        raise DataError(
+            f"{dataset.name}: labels run from {low} to {high}, and with {dataset.num_classes} classes they must be "
+            f"in 0 to {dataset.num_classes - 1}"
+        )
+
+
+def check_pairs(labels: np.ndarray, head: str, sampler: str) -> None:
+    """Raises ``ConfigError`` where most images of the batches ``labels`` (batches, B) are alone of their identity."""
+    others = (labels[:, :, None] == labels[:, None, :]).sum(2) - 1  # (batches, B)
+    share = float((others > 0).mean())
+    if share < 0.5:
+        raise ConfigError(
+            f"head {head}: learns from images of one identity in a batch, but with the sampler {sampler!r} only "
+            f"{share:.0%} of them have such a partner; set data.sampler to {{name: identities, args: {{images: 4}}}}"
+        )
+
+
 def with_cache(run: Run) -> None:
     """Puts the cache in, where the settings ask for one. Apart from ``build``, since it reads the first image."""
     if run.settings.data.cache:
@@ -146,6 +176,7 @@ def describe_run(run: Run) -> str:
         f"  backbone    {p.parameters / 1e6:.2f} M parameters, {p.macs / 1e9:.3f} GMACs an image "
         f"({(p.macs - p.attention_macs) / 1e9:.3f} without the attention products)",
         f"  head        {head / 1e6:.2f} M parameters",
+        f"  trained     {what_is_trained(run)}",
         f"  input       {run.backbone.contract}",
         f"  steps       {run.total_steps:,} of {s.train.batch_size} images: {epochs:.2f} epochs of "
         f"{run.steps_per_epoch:,}",
@@ -154,6 +185,18 @@ def describe_run(run: Run) -> str:
         f"  precision   {run.precision} on {run.device}, {'compiled' if s.train.compile else 'eager'}",
     ]
     return "\n".join(lines)
+
+
+def what_is_trained(run: Run) -> str:
+    """How much of the backbone is trained, and what of it is frozen."""
+    parameters = list(run.backbone.parameters())
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    first = run.settings.train.head_first_steps
+    return (
+        f"{trained / 1e6:.2f} M of {sum(p.numel() for p in parameters) / 1e6:.2f} M parameters; "
+        f"frozen: {some(frozen_parts(run.backbone), show=12) or 'none'}"
+        + (f"; the head alone for the first {first:,} steps" if first else "")
+    )
 
 
 def memory_estimate(run: Run) -> int:
@@ -172,7 +215,7 @@ def memory_estimate(run: Run) -> int:
         output = run_on_meta(run.backbone, run.backbone.contract.size)
     del output
     copies = 2 + {"sgd": 1}.get(run.settings.optim.name, 2)
-    weights = 4 * copies * sum(q.numel() for q in run.task.parameters())
+    weights = sum(4 * q.numel() * (copies if q.requires_grad else 1) for q in run.task.parameters())
     batch = run.settings.train.batch_size // run.settings.optim.accumulate
     activations = batch * sum(kept.values()) // (2 if run.precision == "bf16" else 1)
     logits = 3 * 4 * batch * run.dataset.num_classes

@@ -52,7 +52,10 @@ class Checkpoint:
     def state(self) -> dict[str, Any]:
         """The training state, on the CPU. Raises ``CheckpointError`` where only the weights were kept."""
         if STATE not in self.meta["files"]:
-            raise CheckpointError(f"{self.path}: has weights and no training state; it can be evaluated, not resumed")
+            raise CheckpointError(
+                f"{self.path}: has weights and no training state; it can be evaluated, or started from "
+                "by model.init_from, not resumed"
+            )
         return torch.load(self.path / STATE, map_location="cpu", weights_only=True)
 
 

@@ -15,11 +15,12 @@ from facetx.config import Settings
 from facetx.data.loader import Batch, batches_of, training_loader
 from facetx.errors import ConfigError, DataError, FacetxError, some
 from facetx.optim import MovingAverage, averaged, gradient_norm, rate_at
-from facetx.training.build import Run, build, with_cache
+from facetx.training.build import Run, build, describe_run, with_cache
 from facetx.training.checkpoint import Checkpoint
 from facetx.training.signals import caught_signals
 from facetx.training.sinks import JsonLines, Row, Sink, TensorBoard, Terminal
 from facetx.training.state import Progress, restore, save
+from facetx.training.transfer import hold_backbone
 
 log = logging.getLogger("facetx")
 
@@ -60,7 +61,8 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
     """
     torch.set_float32_matmul_precision("high")
     folder.mkdir(parents=True, exist_ok=True)
-    run = build(settings)
+    run = build(settings, start_from)
+    log.info("%s", describe_run(run))
     ema = MovingAverage(run.backbone, settings.optim.ema) if settings.optim.ema else None
     progress = Progress()
     start = restore(run, ema, progress, start_from) if start_from else 0
@@ -102,7 +104,8 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
                         sink.write(row)
                 if rows:
                     row_began, began = time.perf_counter(), done
-                if last or caught or done % settings.train.checkpoint_every == 0:
+                best = any(row.get("best") for row in rows)
+                if last or caught or best or done % settings.train.checkpoint_every == 0:
                     save(run, ema, progress, folder, done, rows, must=bool(last or caught))
                 if caught:
                     outcome.signal = caught[0]
@@ -120,7 +123,9 @@ def training_step(run: Run, batch: Batch, step: int) -> tuple[dict[str, Tensor],
     torch.manual_seed(s.seed * 1_000_003 + step + 1)
     rate = rate_at(run.schedule, step, run.total_steps, s.schedule.warmup_steps)
     for group in run.optimizer.param_groups:
-        group["lr"] = s.optim.lr * rate
+        group["lr"] = s.optim.lr * rate * group.get("lr_scale", 1.0)
+    if s.train.head_first_steps:
+        hold_backbone(run.backbone, run.optimizer, still=step < s.train.head_first_steps)
     run.task.at_step(step)  # type: ignore[operator]
     run.optimizer.zero_grad(set_to_none=True)
 
@@ -180,7 +185,8 @@ def evaluate(run: Run, evaluators: list[Any], ema: MovingAverage | None) -> dict
             "workers": run.settings.data.workers,
             "batch_size": run.settings.train.batch_size,
         }
-        return {e.name: e.result(run.backbone, **how) for e in evaluators}
+        head = {"head": run.task.head}
+        return {e.name: e.result(run.backbone, **how, **(head if e.needs_head else {})) for e in evaluators}
 
 
 def evaluation_row(results: dict[str, Any], done: int, progress: Progress, select: str | None) -> Row:

@@ -78,7 +78,7 @@ class Terminal:
             unit="step",
             dynamic_ncols=True,
             disable=not sys.stderr.isatty(),
-            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {postfix} {elapsed}<{remaining}",
+            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}, {elapsed}<{remaining}",
         )
         self._total = total
 
@@ -91,7 +91,7 @@ class Terminal:
                 left = row["time/left"]
                 print(f"step {row['step']}/{self._total}  {text}, {left:.0f} s left", file=sys.stderr, flush=True)
         else:
-            shown = {k: v for k, v in row.items() if k.endswith(("/accuracy", "/auc")) and not k.startswith("time/")}
+            shown = {k: v for k, v in row.items() if k.endswith(("/accuracy", "/auc", "/top1"))}
             self._bar.write(
                 f"step {row['step']}: " + ", ".join(f"{k} {v:.4f}" for k, v in shown.items()), file=sys.stderr
             )

@@ -4,6 +4,7 @@ import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,11 +89,14 @@ def restore(run: Run, ema: MovingAverage | None, progress: Progress, checkpoint:
     if checkpoint.step >= run.total_steps:
         log.warning("%s has all %d steps already", checkpoint.path, run.total_steps)
     state = checkpoint.state()
+    before = [head["name"] for head in checkpoint.meta["settings"]["head"]]
+    if "center_loss" not in before and "center_loss" in [head.name for head in run.settings.head]:
+        raise CheckpointError(
+            f"{checkpoint.path}: trained without center_loss, whose centres must follow the embeddings from the first "
+            "step; it cannot be switched on later. Begin a new run with it; model.init_from takes the backbone along"
+        )
     load_weights(run.task, state["task"], str(checkpoint.path))
-    try:
-        run.optimizer.load_state_dict(state["optimizer"])
-    except ValueError as error:
-        raise CheckpointError(f"{checkpoint.path}: its optimiser is another one ({error})") from error
+    restore_optimizer(run, state["optimizer"], checkpoint)
     if ema:
         if state["ema"] is None:
             raise CheckpointError(f"{checkpoint.path}: has no moving average; set optim.ema: null to resume from it")
@@ -101,3 +105,21 @@ def restore(run: Run, ema: MovingAverage | None, progress: Progress, checkpoint:
     vars(progress).update(state["progress"])
     progress.sums = {k: v.to(run.device) for k, v in progress.sums.items()}
     return checkpoint.step
+
+
+def restore_optimizer(run: Run, state: dict[str, Any], checkpoint: Checkpoint) -> None:
+    """Takes the optimiser's moments up; rates, decays and betas stay those of the settings.
+
+    Raises ``CheckpointError`` where the moments are of another optimiser, or of other parameters.
+    """
+    optim = checkpoint.meta["settings"]["optim"]["name"]
+    groups = run.optimizer.param_groups
+    if optim != run.settings.optim.name or [g["names"] for g in state["param_groups"]] != [g["names"] for g in groups]:
+        raise CheckpointError(
+            f"{checkpoint.path}: its optimiser {optim} is another one, or trained other parameters; resume with its "
+            "optim.name, optim.layer_decay, model.freeze and model.lora, or begin a new run with model.init_from"
+        )
+    ours = [{key: value for key, value in group.items() if key != "params"} for group in groups]
+    run.optimizer.load_state_dict(state)
+    for group, own in zip(run.optimizer.param_groups, ours):
+        group.update(own)

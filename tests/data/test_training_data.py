@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from facetx.data.cache import Cached
 from facetx.data.folder import ImageFolder, read_image
@@ -66,6 +67,12 @@ def test_a_file_that_is_no_image_is_named(faces, tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=f"{name}: cannot be read as an image"):
             read_image(tmp_path / name)
+    Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / "whole.jpg")
+    jpeg = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(jpeg[: len(jpeg) * 2 // 3])
+    assert read_image(tmp_path / "whole.jpg").shape == (32, 32, 3)
+    with pytest.raises(DataError, match=r"cut.jpg: cannot be read as an image \(.*truncated"):
+        read_image(tmp_path / "cut.jpg")
     with pytest.raises(DataError, match="none.png: no such file"):
         read_image(tmp_path / "none.png")
 
@@ -181,8 +188,6 @@ def test_a_cache_gives_the_same_items_and_reads_each_once(faces):
 
 
 def test_a_cache_wants_one_size(faces, tmp_path):
-    from PIL import Image
-
     root = tmp_path / "faces"
     shutil.copytree(faces, root)
     Image.new("RGB", (40, 40)).save(root / "person_3/0.png")

@@ -50,7 +50,7 @@ def test_the_best_checkpoint_stays(small, tmp_path, monkeypatch):
         return {"val": Scripted()}
 
     monkeypatch.setattr(loop, "evaluate", scripted)
-    settings = settings_with(small, train={"steps": 18, "checkpoint_every": 6, "keep": 1})
+    settings = settings_with(small, train={"steps": 18, "checkpoint_every": 7, "keep": 1})
     loop.train(settings, tmp_path)
     assert find_checkpoint(tmp_path, "BEST").step == 6
     assert find_checkpoint(tmp_path, "LAST").step == 18
@@ -160,8 +160,7 @@ def test_a_full_disk_is_said_and_costs_no_checkpoint(small, tmp_path, monkeypatc
     assert "No space left on device" in caplog.text
     assert find_checkpoint(tmp_path).step == 12
 
-    full.add(4)
-    full.add(12)
+    full |= {4, 6, 12}
     shutil.rmtree(tmp_path / "checkpoints")
     with pytest.raises(CheckpointError, match="Free some space and resume"):
         loop.train(settings_with(small), tmp_path)

@@ -1,0 +1,113 @@
+"""One YAML for several runs: the settings of a run, and under ``variants:`` what each of the runs changes in them.
+
+    model: vit_tiny
+    optim: {lr: 1e-3}
+    variants:
+      vit: {}                                              # as above
+      cct: {model: cct_tiny}
+      facerec: {model: facerec_tiny, optim.lr: 5e-4}       # a dotted key reaches into a section
+      wide: {model: {args: {dim: 256}}}                    # and so does a mapping
+"""
+
+import copy
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from facetx.config import yaml_file
+from facetx.config.load import apply_override, check_settings, differences
+from facetx.config.settings import Settings
+from facetx.config.yaml_file import Path_
+from facetx.errors import ConfigError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+FIXED = ("seed", "device", "data.name", "data.args", "train", "evaluators", "select")
+"""What variants may not change: else their results could not be compared."""
+
+
+def load_variants(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Settings]:
+    """The settings of each variant in a YAML file, by its name; ``overrides`` as in ``load_settings``.
+
+    A variant's mappings are laid over the settings key by key; lists and values replace. Where it names another part
+    (``model: {name: ...}``, or ``model: vit``) the arguments of the former are gone. Overrides change what all
+    variants start from; ``variants.<name>.optim.lr=...`` reaches into one.
+
+    Raises ``ConfigError`` that lists every problem of every variant: file, line, key, what was got, what is allowed.
+    """
+    raw, lines = yaml_file.read(path)
+    if not isinstance(raw, dict) or not isinstance(raw.get("variants"), dict) or not raw["variants"]:
+        raise ConfigError(f"{path}: needs the settings of a run, and 'variants:' with a name and its changes each")
+    places = {p: f"{path}:{line}" for p, line in lines.items()}
+    for override in overrides:
+        places[apply_override(raw, override)] = f"command line ({override})"
+
+    variants = raw.pop("variants")
+    base_places = {p: place for p, place in places.items() if p[:1] != ("variants",)}
+    settings: dict[str, Settings] = {}
+    problems: dict[str, None] = {}  # once each, in their order
+    for name, changes in variants.items():
+        here = ("variants", name)
+        where = places.get(here, str(path))
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            problems[f"{where}: variants: {name!r} cannot be a folder's name; use letters, digits and _ . + -"] = None
+            continue
+        if not isinstance(changes, dict | None):
+            problems[f"{where}: variants.{name}: expected keys and values to change, got {changes!r}"] = None
+            continue
+        laid, laid_places = copy.deepcopy(raw), dict(base_places)
+        for key, value in (changes or {}).items():
+            keys = str(key).split(".")
+            laid = _lay_over(laid, _nested(keys, value))
+            for p, place in places.items():
+                if p[:3] == (*here, key):
+                    laid_places[_indices((*keys, *p[3:]))] = place
+        laid["name"] = f"{raw.get('name')}_{name}"
+        try:
+            settings[name] = check_settings(laid, str(path), laid_places)
+        except ConfigError as error:
+            problems |= dict.fromkeys(str(error).splitlines()[1:])
+    for name, other in settings.items():
+        problems |= dict.fromkeys(_unequal(name, other, next(iter(settings.values())), places.get(("variants", name))))
+    if problems:
+        raise ConfigError(
+            "\n".join([f"{len(problems)} problem{'s' * (len(problems) > 1)} in the settings", *sorted(problems)])
+        )
+    return settings
+
+
+def _nested(keys: Sequence[str], value: Any) -> Any:
+    """["optim", "lr"], 1e-3 -> {"optim": {"lr": 1e-3}}."""
+    for key in reversed(keys):
+        value = {key: value}
+    return value
+
+
+def _indices(path: Sequence[str | int]) -> Path_:
+    return tuple(int(k) if isinstance(k, str) and k.isdigit() else k for k in path)
+
+
+def _lay_over(base: Any, top: Any) -> Any:
+    """``base`` with what ``top`` says otherwise."""
+    if isinstance(base, list) and isinstance(top, dict) and all(k.isdigit() and int(k) < len(base) for k in top):
+        return [_lay_over(item, top[str(i)]) if str(i) in top else item for i, item in enumerate(base)]
+    if isinstance(base, str) and isinstance(top, dict):
+        base = {"name": base}
+    if not isinstance(base, dict) or not isinstance(top, dict | str):
+        return top
+    if isinstance(top, str):
+        if "name" not in base:
+            return top
+        top = {"name": top}
+    other_part = top.get("name", base.get("name")) != base.get("name")
+    out = {k: v for k, v in base.items() if not (other_part and k == "args")}
+    for key, value in top.items():
+        out[key] = _lay_over(out[key], value) if key in out else value
+    return out
+
+
+def _unequal(name: str, one: Settings, first: Settings, place: str | None) -> Iterable[str]:
+    """A line for each of ``FIXED`` in which a variant differs from the first one."""
+    for key, ours, theirs in differences(first.model_dump(mode="json"), one.model_dump(mode="json")):
+        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED):
+            yield f"{place}: variants.{name}: {key} is {theirs!r}, and {ours!r} in the first; all variants share it"

@@ -1,0 +1,88 @@
+"""What the tools that prepare data share: the report of what was done and left out, and progress."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from facetx.data.sources import Source
+from facetx.errors import DataError
+
+
+@dataclass
+class Report:
+    """What one tool did.
+
+    Attributes:
+        command: The tool's name.
+        source: What was read.
+        out: What was written, if anything.
+        images: How many images it began with.
+        dropped: Image -> why it was left out.
+        facts: Plain values, in the order to print.
+    """
+
+    command: str
+    source: str
+    out: str | None = None
+    images: int = 0
+    dropped: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def text(self, show: int = 5) -> str:
+        """For the terminal: the facts, and the first few images dropped for each reason."""
+        rows = {"source": self.source, "images": self.images, **self.facts}
+        if self.out is not None:
+            rows |= {"written": self.out, "kept": self.images - len(self.dropped), "dropped": len(self.dropped)}
+        width = max(map(len, rows))
+        lines = [f"{name.replace('_', ' '):{width}}  {_short(value)}" for name, value in rows.items()]
+        for name, why in list(self.dropped.items())[:show]:
+            lines.append(f"  dropped {name}: {why}")
+        if len(self.dropped) > show:
+            lines.append(f"  ... and {len(self.dropped) - show} more, all in the report's file")
+        return "\n".join(lines)
+
+    def write(self, path: str | Path) -> None:
+        """As JSON; the file appears whole or not at all."""
+        path = Path(path)
+        draft = path.with_name(path.name + ".part")
+        draft.write_text(json.dumps(vars(self), indent=1) + "\n", encoding="utf-8")
+        draft.replace(path)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {_short(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, list) and len(value) > 6:
+        return f"{len(value)}: {_short(value[:5])}, ..."
+    if isinstance(value, list):
+        return ", ".join(map(_short, value)) or "none"
+    return str(value)
+
+
+def track(count: int, what: str) -> Iterator[int]:
+    """0..count-1 under a progress bar, on a terminal only."""
+    from tqdm import tqdm
+
+    return iter(tqdm(range(count), desc=what, unit="image", disable=None, file=sys.stderr))
+
+
+def why_unreadable(source: Source, index: int) -> str | None:
+    """The reason why an image cannot be decoded; None if it can."""
+    try:
+        source.image(index)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def size_counts(sizes: list[tuple[int, int]], show: int = 10) -> dict[str, int]:
+    """ "WxH" -> images, most frequent first, of (height, width)."""
+    counted = Counter(sizes).most_common()
+    named = {f"{w}x{h}": n for (h, w), n in counted[:show]}
+    if len(counted) > show:
+        named[f"{len(counted) - show} other sizes"] = sum(n for _, n in counted[show:])
+    return named

@@ -1,0 +1,172 @@
+"""The verification benchmarks of the field: their files, their pairs, where users get them, and published results.
+
+Of each, one of two forms is looked for below a data root: ``<name>.bin`` as InsightFace packs it, or ``<name>/images``
+with ``<name>/pairs.txt`` (and ``<name>/landmarks.csv`` where there is one), as ``scripts/prepare_data.py`` writes them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from facetx.errors import UnknownNameError, did_you_mean
+from facetx.evaluators.benchmarks import bin_pairs, lfw
+from facetx.evaluators.verification import PairVerification
+
+INSIGHTFACE = "among the .bin files of InsightFace's training sets"
+AUTHORS = "among the .bin files of the Face Transformer's authors"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark.
+
+    Attributes:
+        name: On the command line, and of its files.
+        title: In tables.
+        pairs: In its official protocol, half of them of one person.
+        folds: Of the protocol.
+        asks: What it is hard by.
+        source: Where users get it.
+    """
+
+    name: str
+    title: str
+    pairs: int
+    folds: int
+    asks: str
+    source: str
+
+
+_TABLE = (
+    Benchmark(
+        "lfw",
+        "LFW",
+        6000,
+        10,
+        "faces in the wild (Huang et al. 2007)",
+        f"project page Labeled Faces in the Wild, vis-www.cs.umass.edu/lfw; {INSIGHTFACE}",
+    ),
+    Benchmark(
+        "sllfw",
+        "SLLFW",
+        6000,
+        10,
+        "different people who look alike (Deng et al. 2017)",
+        f"project page SLLFW, whdeng.cn/SLLFW; {AUTHORS}",
+    ),
+    Benchmark(
+        "calfw",
+        "CALFW",
+        6000,
+        10,
+        "one person at two ages (Zheng et al. 2017)",
+        f"project page Cross-Age LFW, whdeng.cn/CALFW; {INSIGHTFACE}",
+    ),
+    Benchmark(
+        "cplfw",
+        "CPLFW",
+        6000,
+        10,
+        "one person in two poses (Zheng and Deng 2018)",
+        f"project page Cross-Pose LFW, whdeng.cn/CPLFW; {INSIGHTFACE}",
+    ),
+    Benchmark(
+        "talfw",
+        "TALFW",
+        6000,
+        10,
+        "different people made alike by transferable attacks (Zhong and Deng 2020)",
+        f"project page Transferable Adversarial LFW, whdeng.cn/TALFW; {AUTHORS}",
+    ),
+    Benchmark(
+        "agedb_30",
+        "AgeDB-30",
+        6000,
+        10,
+        "one person thirty years apart (Moschoglou et al. 2017)",
+        f"project page AgeDB, ibug.doc.ic.ac.uk/resources/agedb; {INSIGHTFACE}",
+    ),
+    Benchmark(
+        "cfp_ff",
+        "CFP-FF",
+        7000,
+        10,
+        "frontal to frontal (Sengupta et al. 2016)",
+        f"project page Celebrities in Frontal-Profile, cfpw.io; {INSIGHTFACE}",
+    ),
+    Benchmark(
+        "cfp_fp",
+        "CFP-FP",
+        7000,
+        10,
+        "frontal to profile (Sengupta et al. 2016)",
+        f"project page Celebrities in Frontal-Profile, cfpw.io; {INSIGHTFACE}",
+    ),
+)
+BENCHMARKS = {benchmark.name: benchmark for benchmark in _TABLE}
+
+_COLUMNS = ("lfw", "sllfw", "calfw", "cplfw", "talfw", "cfp_fp", "agedb_30")
+_ACCURACIES = {
+    "ResNet-100, CASIA": (99.55, 98.65, 94.13, 90.93, 53.17, 96.30, 95.50),
+    "ViT-P8S8, CASIA": (97.32, 90.78, 86.78, 80.78, 83.05, 86.60, 81.48),
+    "ViT-P12S8, CASIA": (97.42, 90.07, 87.35, 81.60, 84.00, 85.56, 81.48),
+    "ResNet-100, MS1M": (99.82, 99.67, 96.27, 93.43, 64.88, 96.93, 98.27),
+    "ViT-P8S8, MS1M": (99.83, 99.53, 95.92, 92.55, 74.87, 96.19, 97.82),
+    "ViT-P10S8, MS1M": (99.77, 99.63, 95.95, 92.93, 72.95, 96.43, 97.83),
+    "ViT-P12S8, MS1M": (99.80, 99.55, 96.18, 93.08, 70.13, 96.77, 98.05),
+}
+PUBLISHED = {model: dict(zip(_COLUMNS, row)) for model, row in _ACCURACIES.items()}
+"""Model and its training set -> benchmark -> accuracy in percent (Zhong and Deng, arXiv 2103.14803)."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A benchmark whose files are there.
+
+    Attributes:
+        benchmark: Which.
+        path: Its ``.bin``, or its folder.
+        landmarks: Its file of landmarks, where there is one.
+    """
+
+    benchmark: Benchmark
+    path: Path
+    landmarks: Path | None = None
+
+    def open(self, size: int, flip: bool = True, keypoints: bool = False) -> PairVerification:
+        """The evaluator.
+
+        Args:
+            size: Pixels a side that the model takes; images of another size are resized.
+            flip: Sum the embeddings of an image and of its mirror.
+            keypoints: Whether the model takes the keypoints of the landmarks too.
+        """
+        name = self.benchmark.name
+        if self.path.suffix == ".bin":
+            return bin_pairs(str(self.path), self.benchmark.folds, size, flip, name)
+        landmarks = str(self.landmarks) if keypoints and self.landmarks is not None else None
+        return lfw(str(self.path / "images"), str(self.path / "pairs.txt"), size, landmarks, flip, name)
+
+
+def get_benchmark(name: str) -> Benchmark:
+    """The benchmark of that name. Raises ``UnknownNameError`` with close names."""
+    if name not in BENCHMARKS:
+        raise UnknownNameError(f"no benchmark is named {name!r}; {did_you_mean(name, BENCHMARKS)}")
+    return BENCHMARKS[name]
+
+
+def find_benchmark(benchmark: Benchmark, root: str | Path) -> Found | None:
+    """Its files below a data root, the folder rather than the ``.bin``; None where there are none."""
+    folder, packed = Path(root) / benchmark.name, Path(root) / f"{benchmark.name}.bin"
+    if (folder / "images").is_dir() and (folder / "pairs.txt").is_file():
+        landmarks = folder / "landmarks.csv"
+        return Found(benchmark, folder, landmarks if landmarks.is_file() else None)
+    return Found(benchmark, packed) if packed.is_file() else None
+
+
+def how_to_get(benchmark: Benchmark, root: str | Path) -> str:
+    """What was looked for and where users get it, for a benchmark that is missing."""
+    name = benchmark.name
+    return (
+        f"{benchmark.title}: not there; looked for {Path(root) / name}.bin and for {Path(root) / name}/images with "
+        f"pairs.txt. Get it from: {benchmark.source}"
+    )

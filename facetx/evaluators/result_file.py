@@ -1,0 +1,79 @@
+"""Results of verification as JSON files that hold every score, so that they can be compared later.
+
+Arrays stand in them as base64 of little-endian bytes, scores in float64: what is read back gives the same numbers.
+"""
+
+import base64
+import binascii
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facetx.errors import DataError
+from facetx.evaluators.receipt import Receipt
+from facetx.evaluators.verification import VerificationResult
+from facetx.metrics.verification import tenfold_accuracy
+
+FORMAT = "facetx-verification-1"
+KINDS = {"scores": "<f8", "same": "|b1", "fold": "<i4"}
+
+
+def write_result(path: str | Path, result: VerificationResult, receipt: Receipt, **more: Any) -> None:
+    """Writes a result with its receipt; the file appears whole or not at all.
+
+    Args:
+        more: Plain values that stand beside it, such as the model's checkpoint or the results of groups.
+    """
+    path = Path(path)
+    content = {
+        "format": FORMAT,
+        **result.as_dict(),
+        **more,
+        "receipt": receipt.as_dict(),
+        "arrays": {name: _encode(getattr(result, name), kind) for name, kind in KINDS.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def read_result(path: str | Path) -> tuple[VerificationResult, Receipt]:
+    """A result, measured anew from its scores, and its receipt. Raises ``DataError`` for any other file."""
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise DataError(f"{path}: written in the format {content['format']!r}, this facetx reads {FORMAT!r}")
+        scores, same, fold = (_decode(content["arrays"][name], kind) for name, kind in KINDS.items())
+        receipt = Receipt(**content["receipt"])
+        result = VerificationResult(
+            name=content["name"],
+            scores=scores,
+            same=same,
+            fold=fold.astype(np.int64),
+            accuracy=tenfold_accuracy(scores, same, fold, content["settings"]["thresholds"]),
+            xnorm=content["summary"]["xnorm"],
+            flip=content["settings"]["flip"],
+            mean_keypoints=content["settings"].get("mean_keypoints"),
+        )
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        raise DataError(
+            f"{path}: no result with its scores, as scripts/evaluate.py and eval_lfw.py write ({error!r})"
+        ) from error
+    return result, receipt
+
+
+def _encode(array: ArrayLike, kind: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(array, dtype=kind).tobytes()).decode()
+
+
+def _decode(text: str, kind: str) -> NDArray[Any]:
+    return np.frombuffer(base64.b64decode(text, validate=True), dtype=kind)

@@ -1,0 +1,60 @@
+"""State dicts from files that others wrote, without running what may stand in them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from facetx.errors import CheckpointError, some
+
+SUFFIXES = (".safetensors", ".npz", ".pt", ".pth")
+_WRAPPERS = ("state_dict", "model")
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in a file, on the CPU.
+
+    ``.safetensors`` and ``.npz`` hold tensors alone. A ``.pt`` or ``.pth`` is a pickle, and is read with PyTorch's
+    restricted unpickler, which knows tensors and plain values and calls nothing else. Where such a file has more than
+    the state dict, it is taken from under "state_dict" or "model".
+
+    Raises ``CheckpointError`` for a file that is missing, damaged, of another kind, or that holds Python objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(f"{path}: weights are read from {', '.join(SUFFIXES)}; convert the file, or rename it")
+    content = _read(path)
+    for wrapper in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not content:
+        raise CheckpointError(f"{path}: holds a {type(content).__name__} and no state dict (names -> tensors)")
+    others = [name for name, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise CheckpointError(f"{path}: is no state dict (names -> tensors), there is also {some(others)}")
+    return dict(content)
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: torch.from_numpy(file[name]) for name in file.files}
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read as {path.suffix} ({error})") from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile pickle makes of the unpickler
+        # PyTorch's own message goes on to recommend weights_only=False, which would run the file's code.
+        raise CheckpointError(
+            f"{path}: damaged, or holds Python objects beside tensors ({type(error).__name__}); facetx never runs the "
+            "code of a pickle. Where you trust the file, save its state dict anew, as .safetensors"
+        ) from error

@@ -1,0 +1,160 @@
+"""Packed sets: what comes back, what a kill leaves, and what damage says."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from facetx.data import DATASETS
+from facetx.data.packed import Packed, PackWriter
+from facetx.errors import DataError
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (6, 4, 5, 3), np.uint8)
+POINTS = RNG.random((6, 5, 2)).astype(np.float32)
+LABELS = [2, 0, 2, 3, 0, 2]
+
+
+def pack(path, points=True, stop=6):
+    writer = PackWriter(path, (4, 5), "test")
+    for i in range(writer.handled, stop):
+        if i == 3:
+            writer.drop("d/3", "damaged")
+        else:
+            writer.add(f"p/{i}", LABELS[i], IMAGES[i], POINTS[i] if points else None)
+    return writer
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pack(tmp_path / "set").finish(["a", "b", "c", "d"])
+    return tmp_path / "set"
+
+
+def test_round_trip(tmp_path):
+    dropped = pack(tmp_path / "set").finish(["a", "b", "c", "d"])
+    assert dropped == {"d/3": "damaged"}
+    data = DATASETS["packed"](path=str(tmp_path / "set"))
+    assert data.labels.tolist() == [1, 0, 1, 0, 1]
+    assert data.identities == ["a", "c"]
+    assert data.num_classes == 2
+    assert data.names() == ["p/0", "p/1", "p/2", "p/4", "p/5"]
+    for i, original in enumerate([0, 1, 2, 4, 5]):
+        assert np.array_equal(data[i]["image"], IMAGES[original])
+        assert np.array_equal(data[i]["keypoints"], POINTS[original])
+    assert "image 3 (p/4)" in data.describe(3)
+    assert data[0]["image"].flags.writeable
+    assert Packed(tmp_path / "set", size=7)[0]["image"].shape == (7, 7, 3)
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_numpy_reads_the_arrays(folder):
+    assert np.array_equal(np.load(folder / "images.npy"), IMAGES[[0, 1, 2, 4, 5]])
+    assert np.load(folder / "labels.npy").tolist() == [1, 0, 1, 0, 1]
+
+
+def test_keypoints_of_all_or_none(tmp_path):
+    writer = PackWriter(tmp_path / "set", (4, 5), "test")
+    writer.add("a", 0, IMAGES[0], POINTS[0])
+    writer.add("b", 1, IMAGES[1])
+    writer.finish(["x", "y"])
+    assert "keypoints" not in Packed(tmp_path / "set")[0]
+
+
+def test_pickled_and_read_by_workers(folder):
+    data = Packed(folder)
+    _ = data[0]
+    assert len(pickle.dumps(data)) < 3000
+    assert np.array_equal(pickle.loads(pickle.dumps(data))[4]["image"], IMAGES[5])
+    loader = DataLoader(data, batch_size=1, num_workers=2, multiprocessing_context="fork")
+    assert [int(b["image"].sum()) for b in loader] == [int(IMAGES[i].sum()) for i in (0, 1, 2, 4, 5)]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3, 4, 6])
+@pytest.mark.parametrize("lose", [0, 1, 61, 1000])
+def test_a_pack_that_was_killed_goes_on(tmp_path, stop, lose):
+    """Whatever of the last writes reached the disk: rows and journal lines are brought to one number."""
+    writer = pack(tmp_path / "set", stop=stop)
+    writer.flush()
+    draft = tmp_path / "set.part"
+    images = (draft / "images.npy").read_bytes()
+    (draft / "images.npy").write_bytes(images[: max(128, len(images) - lose)])
+    with open(draft / "journal", "a") as journal:
+        journal.write('["half a li')
+    again = pack(tmp_path / "set")
+    assert again.handled == (stop if lose == 0 else again.handled) <= stop
+    assert again.finish(["a", "b", "c", "d"]) == {"d/3": "damaged"}
+    data = Packed(tmp_path / "set")
+    assert all(np.array_equal(data[i]["image"], IMAGES[o]) for i, o in enumerate([0, 1, 2, 4, 5]))
+    assert data.labels.tolist() == [1, 0, 1, 0, 1]
+
+
+def test_a_draft_of_another_source_is_begun_anew(tmp_path):
+    pack(tmp_path / "set").flush()
+    assert PackWriter(tmp_path / "set", (4, 5), "another").handled == 0
+    with pytest.raises(DataError, match="no image is left"):
+        writer = PackWriter(tmp_path / "other", (4, 5), "test")
+        writer.drop("a", "why")
+        writer.finish(["a"])
+
+
+def test_an_existing_folder_is_left_alone(folder):
+    with pytest.raises(DataError, match="exists; name another folder"):
+        PackWriter(folder, (4, 5), "test")
+
+
+def test_missing(tmp_path):
+    with pytest.raises(DataError, match="expected the folder of a packed set"):
+        Packed(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "keypoints.npy"])
+def test_truncation_at_every_byte(folder, name):
+    whole = (folder / name).read_bytes()
+    for cut in range(len(whole)):
+        (folder / name).write_bytes(whole[:cut])
+        with pytest.raises(DataError, match=f"{name}: is not the array"):
+            Packed(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"count": 10**9},
+        {"count": -1},
+        {"count": 4},
+        {"height": "4"},
+        {"width": 10**6},
+        {"identities": ["a"]},
+        {"format": 2},
+    ],
+)
+def test_an_index_that_does_not_fit(folder, change):
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({**index, **change}))
+    with pytest.raises(DataError, match="pack the set anew"):
+        Packed(folder)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_damaged_bytes_give_a_data_error_or_a_read(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("pack") / "set"
+    pack(folder).finish(["a", "b", "c", "d"])
+    broken = folder / data.draw(
+        st.sampled_from(["index.json", "images.npy", "labels.npy", "keypoints.npy", "names.txt"])
+    )
+    content = bytearray(broken.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    broken.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        faces = Packed(folder)
+        faces.names()
+        assert [faces[i]["image"].shape for i in range(5)] == [(4, 5, 3)] * 5
+    except DataError:
+        pass

@@ -1,0 +1,67 @@
+"""scripts/compare.py as a user runs it: the table, the errors, and how it stops."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def command(small, tmp_path):
+    """The script on two learning rates of the small run."""
+    small |= {"evaluators": [], "select": None, "variants": {"slow": {}, "fast": {"optim.lr": 1e-2}}}
+    small["train"] |= {"steps": 4, "checkpoint_every": 2}
+    path = tmp_path / "rates.yaml"
+    path.write_text(yaml.safe_dump(small, sort_keys=False))
+    return [sys.executable, str(ROOT / "scripts/compare.py"), str(path), "--run-dir", str(tmp_path / "run")]
+
+
+def run(command):
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_it_prints_the_table_and_trains_nothing_twice(command, tmp_path):
+    first = run(command)
+    assert first.returncode == 0, first.stderr
+    assert [line.split()[1] for line in first.stdout.splitlines()[2:4]] == ["slow", "fast"]
+    again = run(command)
+    assert again.stdout == first.stdout
+    assert "variant slow, 1 of 2" in first.stderr
+    assert "variant" not in again.stderr
+
+
+def test_mistakes_are_told_before_anything_is_written(command, tmp_path):
+    told = run([*command, "optim.rate=1", "variants.fast.model.args.depht=2"])
+    assert told.returncode == 2
+    assert told.stderr.startswith("error: 2 problems in the settings\n")
+    assert "command line (optim.rate=1): optim.rate: unknown key" in told.stderr
+    assert "did you mean 'depth'?" in told.stderr
+    refused = run([*command, "variants.fast.model.args.image_size=33", "--dry-run"])
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: variant fast: backbone vit_p8s8_tiny: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_stops_the_variant_with_a_checkpoint(command, tmp_path):
+    process = subprocess.Popen(
+        [*command, "train.steps=100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    rows = tmp_path / "run/slow/metrics.jsonl"
+    for _ in range(1200):
+        if rows.exists() and rows.read_text():
+            break
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGTERM)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 143, errors
+    assert "stopped by signal 15; the same command goes on from there" in out
+    assert (tmp_path / "run/slow/checkpoints/LAST").exists()
+    assert not (tmp_path / "run/slow/variant.json").exists()
+    assert not (tmp_path / "run/fast").exists()
