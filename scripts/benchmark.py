@@ -2,17 +2,31 @@
 
 python scripts/benchmark.py heads                              # 200,000 classes on CPU, 1,000,000 on a GPU
 python scripts/benchmark.py heads --classes 50000 --head arcface --engines full chunked sampled
+python scripts/benchmark.py backbones                          # needs vit-pytorch: pip install 'facetx[bench]'
+python scripts/benchmark.py data --root data/casia             # images a second that a loader gives
+python scripts/benchmark.py metrics                            # fold accuracy against plain loops
+python scripts/benchmark.py ijbc                               # templates, 1:1 and 1:N, at the size of IJB-C
 """
 
 import argparse
 import multiprocessing
-import resource
-import sys
 import time
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
+from facetx.backbones import BACKBONES
+from facetx.data import DATASETS
+from facetx.data.loader import StepSampler, TrainingItems, batches_of, training_loader
+from facetx.data.samplers import shuffled
 from facetx.heads import HEADS
+from facetx.metrics.roc import tar_at_far
+from facetx.metrics.templates import pool_templates, search_templates, template_scores
+from facetx.metrics.verification import tenfold_accuracy
+from facetx.training.compare import peak_memory
 
 
 def heads(args: argparse.Namespace) -> None:
@@ -74,21 +88,214 @@ def _extra_bytes(engine: str, name: str, classes: int, batch: int, dim: int, dev
     return _peak_bytes(device) - before
 
 
-def _peak_bytes(device: str) -> int:
+# Each first one is what the others are measured against. All without dropout.
+GROUPS = {
+    "vit": ("facetx vit_p8s8", "timm VisionTransformer", "vit-pytorch ViT"),
+    "conv": ("facerec_l8 without conv scores", "facerec_l8"),
+    "kprpe": ("vit_kprpe_small without KP-RPE", "vit_kprpe_small"),
+}
+
+
+def backbones(args: argparse.Namespace) -> None:
+    """Forward pass (no gradients) and training step (forward and backward) of backbones of the same dimensions.
+
+    On CPU in float32 and with fewer layers, since what a layer costs does not depend on how many there are; on CUDA
+    with all layers, in bf16 under torch.compile. Models take turns and the fastest pass of each counts. Memory is the
+    peak of a training step beyond weights and gradients; on CPU, of a fresh process's resident memory.
+    """
+    cuda = args.device == "cuda"
+    batch = args.batch or (256 if cuda else 4)
+    depth = args.depth or (None if cuda else 4)
+    print(f"batch {batch:,}, {depth or 'all'} layers, {'bf16, compiled' if cuda else 'fp32, eager'}, "
+          f"{_machine(args.device)}")  # fmt: skip
+    print(f"{'':32}{'forward':>14}{'':10}{'training step':>14}{'':10}{'step memory':>13}")
+    for group in args.groups:
+        names = GROUPS[group]
+        memory = {}
+        for name in names:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                memory[name] = pool.apply(_backbone_bytes, (name, depth, batch, args.device)) / 2**20
+        passes = {name: _passes(name, depth, batch, args.device) for name in names}
+        times: dict[str, list[list[float]]] = {name: [[], []] for name in names}
+        for turn in range(args.steps + 2):
+            for name in names:
+                for kind, run in enumerate(passes[name]):
+                    seconds = _timed(run, args.device)
+                    if turn > 1:  # the first turns warm up, and compile
+                        times[name][kind].append(seconds)
+        best = {name: [1e3 * min(t) for t in times[name]] for name in names}
+        first = best[names[0]]
+        for name in names:
+            (forward, step), mib = best[name], memory[name]
+            print(f"{name:32}{forward:11.1f} ms  x {forward / first[0]:5.3f}{step:12.1f} ms  x {step / first[1]:5.3f}"
+                  f"{mib:10.0f} MiB  x {mib / memory[names[0]]:5.3f}")  # fmt: skip
+
+
+def _network(name: str, depth: int | None) -> tuple[nn.Module, int]:
+    """A network of ``GROUPS`` and the side of its images. ``depth`` layers, or as many as it was published with."""
+    layers = {} if depth is None else {"depth": depth}
+    if name == "facetx vit_p8s8":
+        return BACKBONES.create("vit_p8s8", dropout=0.0, **layers), 112
+    if name == "timm VisionTransformer":
+        from timm.models.vision_transformer import VisionTransformer
+
+        sizes = {"embed_dim": 512, "depth": depth or 20, "num_heads": 8, "mlp_ratio": 4.0, "qkv_bias": False}
+        return VisionTransformer(img_size=112, patch_size=8, num_classes=0, **sizes), 112
+    if name == "vit-pytorch ViT":
+        from vit_pytorch import ViT  # its last linear layer, on one token, is beside the point
+
+        sizes = {"dim": 512, "depth": depth or 20, "heads": 8, "mlp_dim": 2048, "num_classes": 512}
+        return ViT(image_size=112, patch_size=8, **sizes), 112
+    if name.startswith("facerec_l8"):
+        return BACKBONES.create("facerec_l8", conv_scores="without" not in name, **layers), 256
+    model = BACKBONES.create("vit_kprpe_small", drop_path=0.0, **layers)
+    if "without" in name:
+        model.bias = None
+    return model, 112
+
+
+def _passes(name: str, depth: int | None, batch: int, device: str) -> tuple[Any, Any]:
+    """Functions that run one forward pass, and one training step."""
+    torch.manual_seed(0)
+    model, side = _network(name, depth)
+    model.to(device)
+    inputs = [torch.randn(batch, 3, side, side, device=device)]
+    if getattr(model, "needs_keypoints", False):
+        inputs.append(torch.rand(batch, 5, 2, device=device))
     if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        model.compile()
+
+    def forward() -> None:
+        model.eval()
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            model(*inputs)
+
+    def step() -> None:
+        model.train()
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss = model(*inputs).float().square().mean()
+        model.zero_grad(set_to_none=False)
+        loss.backward()
+
+    return forward, step
+
+
+def _backbone_bytes(name: str, depth: int | None, batch: int, device: str) -> int:
+    """Peak memory of one training step beyond the weights and their gradients."""
+    _passes(name, 1, 2, device)[1]()  # libraries and threads take their own memory now
+    _, step = _passes(name, depth, batch, device)
+    if device == "cuda":
+        step()  # compiles, and makes the gradients
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    before = _peak_bytes(device)
+    step()
+    return _peak_bytes(device) - before
+
+
+def data(args: argparse.Namespace) -> None:
+    """Images a second that the training loader gives, without a network behind it."""
+    sets = {"synthetic_faces": DATASETS.create("synthetic_faces", identities=50, images_per_identity=20)}
+    if args.root:
+        sets["image_folder"] = DATASETS.create("image_folder", root=args.root)
+    print(f"batch {args.batch}, {_machine('cpu')}")
+    for name, dataset in sets.items():
+        for workers in args.workers:
+            size = dataset[0]["image"].shape[0]
+            sampler = StepSampler(shuffled(), dataset.labels, args.batch, 0, 0, args.steps + 1)
+            loader = training_loader(TrainingItems(dataset, [], 0, size), sampler, workers, pin_memory=False)
+            for n, _ in enumerate(batches_of(loader)):
+                if n == 0:  # workers have started
+                    start = time.perf_counter()
+            rate = args.steps * args.batch / (time.perf_counter() - start)
+            print(f"{name:18}{workers} workers{rate:12,.0f} images/s of {size}x{size}")
+
+
+def metrics(args: argparse.Namespace) -> None:
+    """Accuracy over ten folds of pairs, against the field's way of a loop over thresholds: the same values."""
+    rng = np.random.default_rng(0)
+    same = np.tile(np.repeat([True, False], args.pairs // 20), 10)
+    fold = np.repeat(np.arange(10), args.pairs // 10)
+    scores = np.clip(rng.normal(0.35 * same, 0.2), -1, 1)
+    start = time.perf_counter()
+    ours = tenfold_accuracy(scores, same, fold).accuracies
+    middle = time.perf_counter()
+    loops = _fold_accuracies_by_loops(scores, same, fold)
+    end = time.perf_counter()
+    assert np.allclose(ours, loops, rtol=0, atol=1e-12), (ours, loops)
+    print(f"{args.pairs:,} pairs, 10 folds, 400 thresholds: the same accuracies, mean {100 * ours.mean():.3f} %")
+    print(f"facetx {1e3 * (middle - start):10.1f} ms\nloops  {1e3 * (end - middle):10.1f} ms, "
+          f"{(end - middle) / (middle - start):.1f} times as long")  # fmt: skip
+
+
+def _fold_accuracies_by_loops(scores: np.ndarray, same: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """For each fold the accuracy at the squared distance (0 to 4 by 0.01) that is best on the other folds."""
+    distances = 2 - 2 * scores
+    grid = np.arange(0, 4, 0.01)
+    accuracies = []
+    for f in range(int(fold.max()) + 1):
+        train = fold != f
+        right = [np.mean((distances[train] < t) == same[train]) for t in grid]
+        accuracies.append(np.mean((distances[~train] < grid[int(np.argmax(right))]) == same[~train]))
+    return np.array(accuracies)
+
+
+def ijbc(args: argparse.Namespace) -> None:
+    """IJB-C's own numbers of images, templates, pairs, probes and galleries, on simulated embeddings of 512 numbers."""
+    images, templates, pairs, genuine, galleries = 469_375, 23_124, 15_658_489, 19_557, (1772, 1759)
+    rng = np.random.default_rng(0)
+    of_gallery = np.arange(sum(galleries))  # the first templates are the galleries, one a subject
+    subject = np.append(of_gallery, rng.integers(len(of_gallery), size=templates - len(of_gallery)))
+    template = np.append(np.arange(templates), rng.integers(templates, size=images - templates))
+    medium = rng.integers(8, size=images)
+    features = rng.standard_normal((images, 512), np.float32)
+    centres = rng.standard_normal((len(of_gallery), 512), np.float32)
+    for start in range(0, images, 10_000):
+        features[start : start + 10_000] += 0.12 * centres[subject[template[start : start + 10_000]]]
+    first = rng.integers(len(of_gallery), templates, size=pairs)
+    second = rng.integers(templates, size=pairs)
+    first[:genuine] = rng.integers(len(of_gallery), templates, size=genuine)
+    second[:genuine] = subject[first[:genuine]]  # the gallery's template of that subject
+    same = subject[first] == subject[second]
+    print(f"{images:,} images, {templates:,} templates, {pairs:,} pairs, {_machine('cpu')}")
+
+    times = [("", time.perf_counter())]
+    pooled = pool_templates(features, template, medium, np.ones(images), norm=False)
+    times.append(("pooling", time.perf_counter()))
+    scores = template_scores(pooled, first, second)
+    times.append(("1:1 scores", time.perf_counter()))
+    tars = tar_at_far(scores, same, (1e-4, 1e-3, 1e-2, 1e-1))
+    times.append(("TAR at FAR", time.perf_counter()))
+    parts = np.split(np.arange(templates), np.cumsum(galleries))
+    *held, probes = ((pooled.features[part], subject[part]) for part in parts)
+    found = search_templates(probes, held)
+    times.append(("1:N search", time.perf_counter()))
+
+    for (_, began), (name, ended) in pairwise(times):
+        print(f"{name:12}{ended - began:8.1f} s")
+    print(f"{'together':12}{times[-1][1] - times[0][1]:8.1f} s, peak memory {_peak_bytes('cpu') / 2**30:.2f} GiB")
+    print("  ".join(f"TAR {100 * t.tar:.2f} % at FAR {t.target:g}" for t in tars))
+    print("  ".join(f"rank {k}: {100 * rate:.2f} %" for k, rate in found.ranks.items()), end="  ")
+    print("  ".join(f"TPIR {100 * rate:.2f} % at FPIR {fpir:g}" for fpir, rate in found.tpir().items()))
+
+
+def _peak_bytes(device: str) -> int:
+    return peak_memory(torch.device(device))
 
 
 def _timed(step, device: str) -> float:
+    # On one CPU thread its own time counts: what other programs take of the core is left out.
+    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     if device == "cuda":
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = clock()
     step()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _machine(device: str) -> str:
@@ -110,6 +317,28 @@ def main() -> None:
     command.add_argument("--steps", type=int, default=5, help="timed steps an engine (default: 5)")
     command.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     command.set_defaults(run=heads)
+
+    command = commands.add_parser("backbones", help="forward, training step and memory, against timm and vit-pytorch")
+    command.add_argument("--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="default: all")
+    command.add_argument("--batch", type=int, help="default: 4 on CPU, 256 on a GPU")
+    command.add_argument("--depth", type=int, help="layers (default: 4 on CPU, all on a GPU)")
+    command.add_argument("--steps", type=int, default=5, help="timed passes a model (default: 5)")
+    command.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    command.set_defaults(run=backbones)
+
+    command = commands.add_parser("data", help="images a second that a loader gives")
+    command.add_argument("--root", help="a folder of identities, to measure reading files too")
+    command.add_argument("--batch", type=int, default=64)
+    command.add_argument("--steps", type=int, default=10, help="timed batches (default: 10)")
+    command.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="default: 0 2")
+    command.set_defaults(run=data)
+
+    command = commands.add_parser("metrics", help="fold accuracy against plain loops")
+    command.add_argument("--pairs", type=int, default=6000, help="a multiple of 20 (default: 6,000)")
+    command.set_defaults(run=metrics)
+
+    command = commands.add_parser("ijbc", help="template pooling, 1:1 and 1:N at the size of IJB-C")
+    command.set_defaults(run=ijbc)
 
     args = parser.parse_args()
     args.run(args)

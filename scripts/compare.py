@@ -36,5 +36,5 @@ if __name__ == "__main__":
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as train.steps=100")
     parser.add_argument("--run-dir", help="folder of the comparison (default: runs/<name of the file>)")
     parser.add_argument("--resume", default="auto", metavar="auto|never", help="where to begin (default: auto)")
-    parser.add_argument("--dry-run", action="store_true", help="check and build every variant, print its cost, and stop")
+    parser.add_argument("--dry-run", action="store_true", help="check and build every variant, print its cost, stop")
     sys.exit(run_script(parser, main))

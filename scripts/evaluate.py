@@ -68,7 +68,7 @@ def main(args: argparse.Namespace) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", help="a run's folder (its best checkpoint), or one checkpoint's")
-    parser.add_argument("--benchmarks", nargs="+", metavar="NAME", help="such as lfw cfp_fp (default: all that are there)")
+    parser.add_argument("--benchmarks", nargs="+", metavar="NAME", help="such as lfw cfp_fp (default: what is there)")
     parser.add_argument("--data-root", required=True, help="folder of <name>.bin files, or <name>/images and pairs.txt")
     parser.add_argument("--groups", metavar="CSV", help="labels of images (image,race,...) for results by group")
     parser.add_argument("--no-flip", action="store_true", help="leave the mirrored images out")

@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
     backbone = build_backbone(model)
     load_weights(backbone, weights, f"{file}: {name}")
     meta = {
-        "settings": {"name": out.name, "model": model.model_dump(mode="json")},
+        "settings": {"name": out.name, "seed": None, "model": model.model_dump(mode="json")},
         "input": backbone.contract.as_dict(),
         "source": {"program": importer.source, "file": file.name, "sha256": sha256(file)},
         "license": args.license,

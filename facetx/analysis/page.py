@@ -14,6 +14,7 @@ from PIL import Image
 from facetx.analysis.plots import plot_roc, plot_score_histogram
 from facetx.evaluators.groups import groups_table, image_key
 from facetx.evaluators.suite import Outcome, published_table, summary_table
+from facetx.evaluators.verification import markdown_table
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #f4f5f7; margin: 0 }
@@ -33,6 +34,7 @@ figcaption { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 .wrong b { color: #D55E00 } .right b { color: #009E73 }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 8px 0; font-size: 13px }
 dt { color: #6a7078 } dd { margin: 0; overflow-wrap: anywhere; font-family: ui-monospace, monospace; font-size: 12px }
+.own tbody tr:first-child { font-weight: 600 }
 summary { cursor: pointer; color: #6a7078; margin-top: 16px }
 """
 HARDEST = 10
@@ -56,11 +58,11 @@ def write_page(
         f"<h1>{escape(model)}</h1>",
         _facts(facts),
         f"<section><h2>Results</h2>{_table(summary_table(outcomes))}"
-        "<p class=quiet>In percent. Thresholds are chosen on the other folds; std and standard error are over the folds."
-        f"</p>{_roc(outcomes)}</section>",
+        "<p class=quiet>In percent. Thresholds are chosen on the other folds; both errors are over folds.</p>"
+        f"{_roc(outcomes)}</section>",
         "<section><h2>Beside published results</h2>"
-        f"{_table(published_table(outcomes, model))}<p class=quiet>Accuracies in percent from arXiv 2103.14803, by model "
-        "and training set.</p></section>",
+        f"<div class=own>{_table(published_table(outcomes, model))}</div>"
+        "<p class=quiet>Accuracies in percent from arXiv 2103.14803, by model and training set.</p></section>",
         *(_benchmark(outcome) for outcome in outcomes),
         f"<section><h2>Not run</h2><ul>{absent}</ul></section>" if absent else "",
     ]
@@ -118,8 +120,11 @@ def _warnings(outcome: Outcome) -> str:
 
 def _folds(outcome: Outcome) -> str:
     accuracy = outcome.result.accuracy
-    rows = zip(range(1, len(accuracy.accuracies) + 1), accuracy.accuracies, accuracy.thresholds)
-    return "\n".join(["| fold | accuracy, % | threshold |", "|", *(f"| {i} | {100 * a:.2f} | {t:.4f} |" for i, a, t in rows)])
+    rows = [
+        (f"{i}", f"{100 * a:.2f}", f"{t:.4f}")
+        for i, (a, t) in enumerate(zip(accuracy.accuracies, accuracy.thresholds), start=1)
+    ]
+    return markdown_table(("fold", "accuracy, %", "threshold"), rows)
 
 
 def _receipt(outcome: Outcome) -> str:
@@ -129,9 +134,14 @@ def _receipt(outcome: Outcome) -> str:
 
 
 def _facts(facts: dict[str, Any]) -> str:
-    shown = {k: ", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, dict) else v for k, v in facts.items()}
-    rows = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in shown.items())
+    rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(_words(value))}</dd>" for key, value in facts.items())
     return f"<dl>{rows}</dl>"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_words(part)}" for key, part in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _table(markdown: str) -> str:

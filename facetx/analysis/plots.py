@@ -143,7 +143,10 @@ def plot_comparison(runs: Mapping[str, Sequence[Mapping[str, Any]]], batch_size:
         path: The picture.
     """
     keys = {key for rows in runs.values() for row in rows for key in row if key.endswith(("/top1", "/accuracy"))}
-    measured = sorted(keys - {"train/accuracy"}, key=lambda key: (not key.endswith("/top1"), key))
+    measured = sorted(
+        (key for key in keys if not key.startswith("train/")), key=lambda key: (not key.endswith("/top1"), key)
+    )
+    most = max(row["step"] for rows in runs.values() for row in rows) * batch_size / 1e3
     figure = _figure(1.0 + 3.7 * (1 + len(measured)), 4.4)
     for place, key in enumerate(["train/loss", *measured], start=1):
         loss = key == "train/loss"
@@ -162,8 +165,9 @@ def plot_comparison(runs: Mapping[str, Sequence[Mapping[str, Any]]], batch_size:
                 markersize=3.5,
                 label=run if place == 1 else None,
             )
+        ax.set_xlim(0, 1.03 * most)
         if loss:
-            ax.set_yscale("log")  # losses of different heads have different scales
+            ax.set_yscale("symlog", linthresh=1)  # losses of different heads have different scales, and SFace's a sign
             ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=min(len(runs), 7))
     _save(figure, path)

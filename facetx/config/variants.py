@@ -1,12 +1,12 @@
 """One YAML for several runs: the settings of a run, and under ``variants:`` what each of the runs changes in them.
 
-    model: vit_tiny
-    optim: {lr: 1e-3}
-    variants:
-      vit: {}                                              # as above
-      cct: {model: cct_tiny}
-      facerec: {model: facerec_tiny, optim.lr: 5e-4}       # a dotted key reaches into a section
-      wide: {model: {args: {dim: 256}}}                    # and so does a mapping
+model: vit_tiny
+optim: {lr: 1e-3}
+variants:
+  vit: {}                                              # as above
+  cct: {model: cct_tiny}
+  facerec: {model: facerec_tiny, optim.lr: 5e-4}       # a dotted key reaches into a section
+  wide: {model: {args: {dim: 256}}}                    # and so does a mapping
 """
 
 import copy

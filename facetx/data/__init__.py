@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from facetx.data.folder import ImageFolder
+from facetx.data.hugging_face import HuggingFaceFolder
 from facetx.data.lists import CelebA, ImageList
 from facetx.data.packed import Packed
 from facetx.data.records import RecordFaces
+from facetx.data.shards import Shards
 from facetx.data.synthetic import SyntheticFaces
 from facetx.registry import Registry
 
@@ -56,6 +58,18 @@ def image_list(path: str, root: str | None = None, size: int | None = None) -> I
     return ImageList(path, root, size)
 
 
+def webdataset(path: str, size: int | None = None) -> Shards:
+    """WebDataset's tar shards: see ``facetx.data.shards.Shards``."""
+    return Shards(path, size)
+
+
+def hugging_face(
+    path: str, split: str = "train", image: str = "image", label: str = "label", size: int | None = None
+) -> HuggingFaceFolder:
+    """A folder of the ``datasets`` library: see ``facetx.data.hugging_face.HuggingFaceFolder``."""
+    return HuggingFaceFolder(path, split, image, label, size)
+
+
 def celeba(
     root: str,
     images: str = "img_align_celeba",
@@ -67,5 +81,5 @@ def celeba(
 
 
 DATASETS: Registry[Callable[..., Any]] = Registry(
-    "data set", [image_folder, recordio, packed, image_list, celeba, synthetic_faces]
+    "data set", [image_folder, recordio, packed, image_list, webdataset, hugging_face, celeba, synthetic_faces]
 )

@@ -40,6 +40,11 @@ def decode_image(data: bytes, where: str, size: int | None = None) -> NDArray[np
         raise DataError(f"{where}: cannot be read as an image ({reason})") from error
 
 
+def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """uint8 RGB (H, W, 3) to (size, size, 3), antialiased."""
+    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+
+
 def encode_png(image: NDArray[np.uint8]) -> bytes:
     """uint8 RGB (H, W, 3) as a PNG file, which loses nothing."""
     out = io.BytesIO()

@@ -41,9 +41,7 @@ class ImageFiles:
     Items: ``{"image": uint8 RGB (H, W, 3), "label": int}``, and ``"keypoints"``, (5, 2) float32 in [0, 1], where given.
     """
 
-    def __init__(
-        self, paths: Sequence[Path], name: str, size: int | None = None, keypoints: np.ndarray | None = None
-    ):
+    def __init__(self, paths: Sequence[Path], name: str, size: int | None = None, keypoints: np.ndarray | None = None):
         self.paths = list(paths)
         self.name = name
         self.size = size

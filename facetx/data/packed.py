@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from facetx.data.codec import MAX_PIXELS
+from facetx.data.codec import MAX_PIXELS, resize
 from facetx.errors import DataError
 
 FORMAT = "facetx-packed-1"
@@ -62,7 +61,7 @@ class Packed:
             self._images = _map(self.path / "images.npy", "|u1", self._shape)
         image = np.array(self._images[index])
         if self.size is not None:
-            image = np.array(Image.fromarray(image).resize((self.size, self.size), Image.Resampling.BILINEAR))
+            image = resize(image, self.size)
         item = {"image": image, "label": int(self.labels[index])}
         if self.keypoints is not None:
             item["keypoints"] = self.keypoints[index]

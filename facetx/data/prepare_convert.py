@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from facetx.data.bins import write_bin
-from facetx.data.codec import decode_image, image_suffix
+from facetx.data.codec import image_suffix, resize
 from facetx.data.folder import _unit_hash
 from facetx.data.lists import write_list
 from facetx.data.packed import PackWriter
@@ -97,37 +97,36 @@ def pack(source: Source, out: str | Path, size: int | None = None) -> dict[str, 
 
     Returns what was dropped, name -> why.
     """
-    writer: PackWriter | None = None
-    if size is not None:
-        writer = PackWriter(out, (size, size), f"{source.path} {len(source)}")
-    waiting: list[tuple[str, str]] = []
-    for i in track(len(source), "pack"):
-        if writer is not None and i < writer.handled:
-            continue
+    shape = _first_size(source) if size is None else (size, size)
+    writer = PackWriter(out, shape, f"{source.path} {len(source)}")
+    done = writer.handled
+    for i in track(len(source) - done, "pack"):
+        index, name = i + done, source.names[i + done]
         try:
-            image = source.image(i) if size is None else decode_image(source.encoded(i), source.where(i), size)
+            image = source.image(index)
         except DataError as error:
-            if writer is None:
-                waiting.append((source.names[i], str(error)))
-            else:
-                writer.drop(source.names[i], str(error))
+            writer.drop(name, str(error))
             continue
-        if writer is None:
-            writer = PackWriter(out, image.shape[:2], f"{source.path} {len(source)}")
-            for name, why in waiting[writer.handled :]:
-                writer.drop(name, why)
-            if i < writer.handled:
-                continue
-        if image.shape[:2] != writer.size:
-            h, w = image.shape[:2]
-            writer.drop(source.names[i], f"{w}x{h} pixels, the first image has {writer.size[1]}x{writer.size[0]}")
-            continue
-        writer.add(source.names[i], int(source.labels[i]), image, _keypoints(source, i, image.shape))
-        if i % 1000 == 0:
+        points = _keypoints(source, index, image.shape)
+        if size is not None:
+            image = resize(image, size)
+        h, w = image.shape[:2]
+        if (h, w) == shape:
+            writer.add(name, int(source.labels[index]), image, points)
+        else:
+            writer.drop(name, f"{w}x{h} pixels, the first image has {shape[1]}x{shape[0]}")
+        if i % 1000 == 999:
             writer.flush()
-    if writer is None:
-        raise DataError(f"{source.path}: no image can be read; the first: {waiting[0][1]}")
     return writer.finish(source.identities)
+
+
+def _first_size(source: Source) -> tuple[int, int]:
+    """(height, width) of the first image that can be read."""
+    for i in range(len(source)):
+        if why_unreadable(source, i) is None:
+            height, width = source.image(i).shape[:2]
+            return height, width
+    raise DataError(f"{source.path}: no image can be read; the first: {why_unreadable(source, 0)}")
 
 
 def split(source: Source, out: str | Path, val_identities: float = 0.1, seed: int = 0, kind: str = "list") -> Report:

@@ -14,8 +14,8 @@ and the key after their last.
 """
 
 import os
-import re
 import struct
+import warnings
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,7 +31,6 @@ from facetx.errors import DataError
 MAGIC = struct.pack("<I", 0xCED7230A)
 LENGTH_BITS = 29
 HEADER = struct.Struct("<IfQQ")
-INDEX_LINE = re.compile(rb"\s*([0-9]{1,18})\s+([0-9]{1,18})\s*")
 
 Ints = NDArray[np.int64]
 
@@ -188,18 +187,18 @@ REMAKE = "delete the .idx to have the .rec scanned, or make it anew"
 
 
 def read_index(path: Path) -> tuple[Ints, Ints]:
-    """Keys and offsets (N,) of an ``.idx``. Raises ``DataError`` with the line."""
-    keys, offsets = array("q"), array("q")
+    """Keys and offsets (N,) of an ``.idx``. Raises ``DataError`` with the row, from 0 on."""
     try:
-        with open(path, "rb") as file:
-            for n, line in enumerate(file, start=1):
-                if (match := INDEX_LINE.fullmatch(line)) is None:
-                    raise DataError(f"{path}:{n}: expected 'key<tab>offset', found {line[:60]!r}; {REMAKE}")
-                keys.append(int(match[1]))
-                offsets.append(int(match[2]))
+        with warnings.catch_warnings(action="ignore"):  # of an empty file
+            table = np.loadtxt(path, np.int64, comments=None, ndmin=2)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return np.array(keys, np.int64), np.array(offsets, np.int64)
+    except ValueError as error:
+        raise DataError(f"{path}: expected lines 'key<tab>offset' ({error}); {REMAKE}") from None
+    if table.size and (table.shape[1] != 2 or table.min() < 0):
+        raise DataError(f"{path}: expected lines of two numbers from 0 on, 'key<tab>offset'; {REMAKE}")
+    keys, offsets = table.reshape(-1, 2).T
+    return keys, offsets
 
 
 class RecordWriter:

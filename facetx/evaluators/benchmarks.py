@@ -8,7 +8,7 @@ from facetx.data.bins import BinImages
 from facetx.data.cache import Cached
 from facetx.data.folder import ImageFiles, ImageFolder
 from facetx.data.landmarks import landmarks_of
-from facetx.data.pairs import find_images, read_pairs
+from facetx.data.pairs import Pairs, find_images, read_pairs
 from facetx.data.synthetic import SyntheticFaces
 from facetx.errors import DataError
 from facetx.evaluators.classification import Classification
@@ -38,7 +38,13 @@ def lfw(
         flip: Sum the embeddings of an image and of its mirror.
         name: Prefix of the numbers in logs.
     """
-    listed = read_pairs(pairs)
+    return listed_pairs(read_pairs(pairs), images, size, landmarks, flip, name)
+
+
+def listed_pairs(
+    listed: Pairs, images: str, size: int | None, landmarks: str | None, flip: bool, name: str
+) -> PairVerification:
+    """``lfw`` for pairs that are read already, by any reader of ``facetx.data.protocols``."""
     found = find_images(images, listed.images)
     paths = [found[key] for key in listed.images]
     keypoints, filled = None, 0

@@ -17,7 +17,7 @@ from facetx.evaluators.receipt import content_digest, weights_digest
 
 
 class EmbeddingCache:
-    """Stands in for ``embed_views`` and keeps what it gives as ``<hash>.npy``, with the key in words as ``<hash>.json``.
+    """Stands in for ``embed_views`` and keeps what it gives: ``<hash>.npy``, and the key in words, ``<hash>.json``.
 
     The key holds all that the embeddings hang on: weights, the model's contract, the images' bytes in their order,
     their keypoints where the model takes them, the size that they are resized to, mirrors, precision, and the kind of
@@ -55,7 +55,9 @@ class EmbeddingCache:
             return kept
         views = compute(indices=order, batch_size=batch_size, workers=workers)
         self.folder.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".json").write_text(json.dumps({"data": dataset.name, **key}, indent=1) + "\n", encoding="utf-8")
+        path.with_suffix(".json").write_text(
+            json.dumps({"data": dataset.name, **key}, indent=1) + "\n", encoding="utf-8"
+        )
         draft = path.with_suffix(f".{os.getpid()}.part")
         with draft.open("wb") as file:
             np.save(file, views, allow_pickle=False)

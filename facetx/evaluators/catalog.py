@@ -1,16 +1,21 @@
 """The verification benchmarks of the field: their files, their pairs, where users get them, and published results.
 
 Of each, one of two forms is looked for below a data root: ``<name>.bin`` as InsightFace packs it, or ``<name>/images``
-with ``<name>/pairs.txt`` (and ``<name>/landmarks.csv`` where there is one), as ``scripts/prepare_data.py`` writes them.
+with the official protocol file beside, or with a ``pairs.txt`` in LFW's format (and ``landmarks.csv`` where there is one).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from facetx.data.pairs import Pairs, read_pairs
+from facetx.data.protocols import read_agedb, read_calfw, read_cfp, read_sllfw
 from facetx.errors import UnknownNameError, did_you_mean
-from facetx.evaluators.benchmarks import bin_pairs, lfw
+from facetx.evaluators.benchmarks import bin_pairs, listed_pairs
 from facetx.evaluators.verification import PairVerification
 
+FOLDS = 10
+"""Of every one of these protocols."""
 INSIGHTFACE = "among the .bin files of InsightFace's training sets"
 AUTHORS = "among the .bin files of the Face Transformer's authors"
 
@@ -23,83 +28,93 @@ class Benchmark:
         name: On the command line, and of its files.
         title: In tables.
         pairs: In its official protocol, half of them of one person.
-        folds: Of the protocol.
         asks: What it is hard by.
+        protocol: The official file, or folder, that says which images meet.
+        read: Its reader.
         source: Where users get it.
     """
 
     name: str
     title: str
     pairs: int
-    folds: int
     asks: str
+    protocol: str
+    read: Callable[[Path], Pairs]
     source: str
 
 
 _TABLE = (
     Benchmark(
-        "lfw",
-        "LFW",
-        6000,
-        10,
-        "faces in the wild (Huang et al. 2007)",
-        f"project page Labeled Faces in the Wild, vis-www.cs.umass.edu/lfw; {INSIGHTFACE}",
+        name="lfw",
+        title="LFW",
+        pairs=6000,
+        asks="faces in the wild (Huang et al. 2007)",
+        protocol="pairs.txt",
+        read=read_pairs,
+        source=f"project page Labeled Faces in the Wild, vis-www.cs.umass.edu/lfw; {INSIGHTFACE}",
     ),
     Benchmark(
-        "sllfw",
-        "SLLFW",
-        6000,
-        10,
-        "different people who look alike (Deng et al. 2017)",
-        f"project page SLLFW, whdeng.cn/SLLFW; {AUTHORS}",
+        name="sllfw",
+        title="SLLFW",
+        pairs=6000,
+        asks="different people who look alike (Deng et al. 2017)",
+        protocol="pair_SLLFW.txt",
+        read=read_sllfw,
+        source=f"project page Similar-Looking LFW, whdeng.cn/SLLFW; {AUTHORS}",
     ),
     Benchmark(
-        "calfw",
-        "CALFW",
-        6000,
-        10,
-        "one person at two ages (Zheng et al. 2017)",
-        f"project page Cross-Age LFW, whdeng.cn/CALFW; {INSIGHTFACE}",
+        name="calfw",
+        title="CALFW",
+        pairs=6000,
+        asks="one person at two ages (Zheng et al. 2017)",
+        protocol="pairs_CALFW.txt",
+        read=read_calfw,
+        source=f"project page Cross-Age LFW, whdeng.cn/CALFW; {INSIGHTFACE}",
     ),
     Benchmark(
-        "cplfw",
-        "CPLFW",
-        6000,
-        10,
-        "one person in two poses (Zheng and Deng 2018)",
-        f"project page Cross-Pose LFW, whdeng.cn/CPLFW; {INSIGHTFACE}",
+        name="cplfw",
+        title="CPLFW",
+        pairs=6000,
+        asks="one person in two poses (Zheng and Deng 2018)",
+        protocol="pairs_CPLFW.txt",
+        read=read_calfw,
+        source=f"project page Cross-Pose LFW, whdeng.cn/CPLFW; {INSIGHTFACE}",
     ),
     Benchmark(
-        "talfw",
-        "TALFW",
-        6000,
-        10,
-        "different people made alike by transferable attacks (Zhong and Deng 2020)",
-        f"project page Transferable Adversarial LFW, whdeng.cn/TALFW; {AUTHORS}",
+        name="talfw",
+        title="TALFW",
+        pairs=6000,
+        asks="different people made alike by transferable attacks (Zhong and Deng 2020)",
+        protocol="pairs.txt",
+        read=read_pairs,
+        source=f"project page Transferable Adversarial LFW, whdeng.cn/TALFW; {AUTHORS}",
     ),
     Benchmark(
-        "agedb_30",
-        "AgeDB-30",
-        6000,
-        10,
-        "one person thirty years apart (Moschoglou et al. 2017)",
-        f"project page AgeDB, ibug.doc.ic.ac.uk/resources/agedb; {INSIGHTFACE}",
+        name="agedb_30",
+        title="AgeDB-30",
+        pairs=6000,
+        asks="one person thirty years apart (Moschoglou et al. 2017)",
+        protocol="agedb_30_pair.txt",
+        read=read_agedb,
+        source=f"project page AgeDB, ibug.doc.ic.ac.uk/resources/agedb; {INSIGHTFACE}",
     ),
     Benchmark(
-        "cfp_ff",
-        "CFP-FF",
-        7000,
-        10,
-        "frontal to frontal (Sengupta et al. 2016)",
-        f"project page Celebrities in Frontal-Profile, cfpw.io; {INSIGHTFACE}",
+        name="cfp_ff",
+        title="CFP-FF",
+        pairs=7000,
+        asks="frontal to frontal (Sengupta et al. 2016)",
+        protocol="Protocol",
+        read=partial(read_cfp, kind="FF"),
+        source=f"project page Celebrities in Frontal-Profile, cfpw.io; {INSIGHTFACE}",
     ),
     Benchmark(
-        "cfp_fp",
-        "CFP-FP",
-        7000,
-        10,
-        "frontal to profile (Sengupta et al. 2016)",
-        f"project page Celebrities in Frontal-Profile, cfpw.io; {INSIGHTFACE}",
+        name="cfp_fp",
+        title="CFP-FP",
+        pairs=7000,
+        asks="frontal to profile (Sengupta et al. 2016)",
+        protocol="Protocol",
+        read=partial(read_cfp, kind="FP"),
+        source=f"project page Celebrities in Frontal-Profile, cfpw.io; {INSIGHTFACE}",
     ),
 )
 BENCHMARKS = {benchmark.name: benchmark for benchmark in _TABLE}
@@ -125,11 +140,13 @@ class Found:
     Attributes:
         benchmark: Which.
         path: Its ``.bin``, or its folder.
+        protocol: In the folder, the official file or ``pairs.txt``.
         landmarks: Its file of landmarks, where there is one.
     """
 
     benchmark: Benchmark
     path: Path
+    protocol: Path | None = None
     landmarks: Path | None = None
 
     def open(self, size: int, flip: bool = True, keypoints: bool = False) -> PairVerification:
@@ -141,10 +158,11 @@ class Found:
             keypoints: Whether the model takes the keypoints of the landmarks too.
         """
         name = self.benchmark.name
-        if self.path.suffix == ".bin":
-            return bin_pairs(str(self.path), self.benchmark.folds, size, flip, name)
+        if self.protocol is None:
+            return bin_pairs(str(self.path), FOLDS, size, flip, name)
+        read = read_pairs if self.protocol.name == "pairs.txt" else self.benchmark.read
         landmarks = str(self.landmarks) if keypoints and self.landmarks is not None else None
-        return lfw(str(self.path / "images"), str(self.path / "pairs.txt"), size, landmarks, flip, name)
+        return listed_pairs(read(self.protocol), str(self.path / "images"), size, landmarks, flip, name)
 
 
 def get_benchmark(name: str) -> Benchmark:
@@ -157,16 +175,18 @@ def get_benchmark(name: str) -> Benchmark:
 def find_benchmark(benchmark: Benchmark, root: str | Path) -> Found | None:
     """Its files below a data root, the folder rather than the ``.bin``; None where there are none."""
     folder, packed = Path(root) / benchmark.name, Path(root) / f"{benchmark.name}.bin"
-    if (folder / "images").is_dir() and (folder / "pairs.txt").is_file():
+    protocols = [p for p in (folder / "pairs.txt", folder / benchmark.protocol) if p.exists()]
+    if (folder / "images").is_dir() and protocols:
         landmarks = folder / "landmarks.csv"
-        return Found(benchmark, folder, landmarks if landmarks.is_file() else None)
+        return Found(benchmark, folder, protocols[0], landmarks if landmarks.is_file() else None)
     return Found(benchmark, packed) if packed.is_file() else None
 
 
 def how_to_get(benchmark: Benchmark, root: str | Path) -> str:
     """What was looked for and where users get it, for a benchmark that is missing."""
-    name = benchmark.name
+    folder = Path(root) / benchmark.name
+    files = " or ".join(sorted({"pairs.txt", benchmark.protocol}))
     return (
-        f"{benchmark.title}: not there; looked for {Path(root) / name}.bin and for {Path(root) / name}/images with "
-        f"pairs.txt. Get it from: {benchmark.source}"
+        f"{benchmark.title}: not there; looked for {folder}.bin and for {folder}/images with {files} beside it. "
+        f"Get it from: {benchmark.source}"
     )

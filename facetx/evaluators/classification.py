@@ -85,7 +85,7 @@ class Classification:
         if head.num_classes != self.dataset.num_classes:
             raise DataError(
                 f"{self.name}: {self.dataset.num_classes} identities in {self.dataset.name}, but the head was trained "
-                f"on {head.num_classes}; give this evaluator the root, part, val_identities and seed of the training data"
+                f"on {head.num_classes}; give this evaluator the training data's root, part, val_identities and seed"
             )
         ranks = None
         if any(hasattr(part, "logits") for part in getattr(head, "parts", [head])):

@@ -1,8 +1,8 @@
 """Results by group of people, from any file that labels images: the four of RFW, or attributes.
 
-The file is CSV: the header ``image,<attribute>,...``, then a row an image or a person. An image is spoken of by its path
-below the image folder (``Name/Name_0001.jpg``), that path without suffix, its folder (``Name``, for all images of a
-person), or in a ``.bin`` by its number from 0 on. An empty field is no label.
+The file is CSV: the header ``image,<attribute>,...``, then a row an image or a person. An image is spoken of by its
+path below the image folder (``Name/Name_0001.jpg``), that path without suffix, its folder (``Name``, for all images of
+a person), or in a ``.bin`` by its number from 0 on. An empty field is no label.
 """
 
 import csv

@@ -92,8 +92,8 @@ def _of_range(brightest: int) -> list[str]:
     if brightest >= 64:
         return []
     return [
-        f"range: no pixel is above {brightest} of 255; images that were scaled to 0..1 before they were saved look like "
-        "this: save them as 0..255, facetx scales them by the model's contract itself"
+        f"range: no pixel is above {brightest} of 255; images that were scaled to 0..1 before they were saved look "
+        "like this: save them as 0..255, facetx scales them by the model's contract itself"
     ]
 
 
@@ -102,8 +102,8 @@ def _of_colour(red: float, blue: float, contract: InputContract) -> list[str]:
         return []
     order = "turns RGB into BGR itself" if contract.color == "BGR" else "takes RGB"
     return [
-        f"colour: the faces' middle is bluer ({blue:.0f}) than red ({red:.0f}), and skin is not; the images are stored as "
-        f"BGR, it seems. This model {order}: write the files as RGB (with OpenCV, convert before imwrite)"
+        f"colour: the faces' middle is bluer ({blue:.0f}) than red ({red:.0f}), and skin is not; the images are stored "
+        f"as BGR, it seems. This model {order}: write the files as RGB (with OpenCV, convert before imwrite)"
     ]
 
 
@@ -118,7 +118,7 @@ def _of_alignment(
         warnings.append(f"alignment: the eyes of the mean image are {_words(eyes)} the ArcFace template; {remedy}")
     if marks_far and not eyes_far:
         where = "the mean image shows no eyes to check this by" if eyes is None else "the mean image's eyes are on it"
-        advice = remedy if eyes is None else "look at some landmarks before aligning by them: a detector may be at fault"
+        advice = remedy if eyes is None else "look at some landmarks before aligning by them: the detector may err"
         warnings.append(f"alignment: the landmarks are {_words(offset)} the ArcFace template, while {where}; {advice}")
     elif marks_far:
         warnings.append(f"alignment: the landmarks, too, are {_words(offset)} the template")
@@ -143,7 +143,7 @@ def _eyes_offset(gray: NDArray[np.float64]) -> tuple[float, float] | None:
         down = gray[rows, x - 8 : x + 9].mean(axis=1)
         if down.max() - down.min() < EYE_CONTRAST:
             return None
-        at = rows.start + int(down.argmin())
+        at = rows.start + 2 + int(np.convolve(down, np.ones(5) / 5, "valid").argmin())
         across = np.convolve(gray[at - 3 : at + 4, columns].mean(axis=0), np.ones(7) / 7, "valid")
         found.append((columns.start + 3 + int(across.argmin()), at))
     x, y = (np.mean(found, axis=0) - EYES.mean(axis=0)).round(1).tolist()

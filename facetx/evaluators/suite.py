@@ -117,7 +117,7 @@ def write_outcome(path: str | Path, outcome: Outcome, model: dict[str, Any]) -> 
         outcome.result,
         outcome.receipt,
         model=model,
-        benchmark=asdict(outcome.benchmark),
+        benchmark={"title": outcome.benchmark.title, "pairs": outcome.benchmark.pairs},
         inputs=outcome.inputs.as_dict(),
         warnings=outcome.warnings,
         groups={attribute: [asdict(g) for g in groups] for attribute, groups in outcome.groups.items()},

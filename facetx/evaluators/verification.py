@@ -126,7 +126,8 @@ class VerificationResult:
             (f"{i}", f"{100 * x:.2f} %", f"{t:.4f}")
             for i, (x, t) in enumerate(zip(a.accuracies, a.thresholds), start=1)
         ]
-        return f"{markdown_table((self.name, kinds), rows)}\n\n{markdown_table(('fold', 'accuracy', 'threshold'), folds)}"
+        by_fold = markdown_table(("fold", "accuracy", "threshold"), folds)
+        return f"{markdown_table((self.name, kinds), rows)}\n\n{by_fold}"
 
 
 class PairVerification:

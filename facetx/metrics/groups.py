@@ -35,9 +35,7 @@ class GroupRates:
     far_interval: Interval | None
 
 
-def group_rates(
-    scores: ArrayLike, same: ArrayLike, groups: Sequence[str | None], threshold: float
-) -> list[GroupRates]:
+def group_rates(scores: ArrayLike, same: ArrayLike, groups: Sequence[str | None], threshold: float) -> list[GroupRates]:
     """The rates of each group, by name.
 
     Args:

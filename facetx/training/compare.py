@@ -185,16 +185,16 @@ def train_variant(settings_json: str, folder: Path) -> int:
         "parameters": parameter_count(run.backbone),
         "images": rows[-1]["images"] if rows else 0,
         "images_per_second": statistics.median(speeds) if speeds else 0.0,
-        "peak_memory": _peak_memory(run.device),
-        "device": torch.cuda.get_device_name() if run.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "peak_memory": peak_memory(run.device),
+        "device": torch.cuda.get_device_name()
+        if run.device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads",
         "diverged": diverged,
     }
     scored = {n: r for n, r in results.items() if isinstance(r, VerificationResult)}
-    np.savez_compressed(
-        folder / SCORES,
-        **{f"{n}/scores": r.scores.astype(np.float32) for n, r in scored.items()},
-        **{f"{n}/same": r.same for n, r in scored.items()},
-    )
+    arrays: dict[str, Any] = {f"{n}/scores": r.scores.astype(np.float32) for n, r in scored.items()}
+    arrays |= {f"{n}/same": r.same for n, r in scored.items()}
+    np.savez_compressed(folder / SCORES, **arrays)
     beside = folder / f".writing_{FACTS}"
     beside.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     beside.replace(folder / FACTS)
@@ -209,12 +209,14 @@ def _results_of(run: Run, folder: Path) -> dict[str, Any]:
     return evaluate(run, run.evaluators, None)
 
 
-def _peak_memory(device: torch.device) -> int:
-    """Bytes: of this process's tensors on CUDA, else of its resident memory."""
+def peak_memory(device: torch.device) -> int:
+    """The most bytes so far: of this process's tensors on CUDA, else of its resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if sys.platform == "linux":  # where getrusage counts the parent's memory in, as it was when this process began
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _write(comparison: Comparison, variants: Mapping[str, Settings], folder: Path) -> None:

@@ -95,7 +95,7 @@ def test_align_puts_the_landmarks_on_the_template():
 
 
 def test_statistics_say_how_far_off():
-    lower = ARCFACE + [0, 3]
+    lower = ARCFACE + np.array([0, 3])
     facts = alignment_statistics(np.stack([lower, lower]))
     assert facts["offset"] == [0, 3]
     assert facts["distance_mean"] == 3

@@ -1,5 +1,7 @@
 """List files, CelebA's annotations and the benchmarks' own protocol files: read right, or named wrong."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from conftest import shared
@@ -187,7 +189,7 @@ GOOD = {
     "calfw": CALFW[:400],
     "sllfw": "A/A_0001.jpg\nA/A_0002.jpg\nB/B_0001.jpg\nC/C_0001.jpg\n" * 6,
     "agedb": "a/1.jpg b/2.jpg 1\nc.jpg\td.jpg\t0\n" * 6,
-    "pairs": "2\t2\nAnn\t1\t2\nAnn\t1\t3\nBob\t4\tCid\t1\nAnn\t2\tCid\t12\nDan\t1\t2\nDan\t1\t3\nDan\t1\tAnn\t1\nFay\t1\tAnn\t1\n",
+    "pairs": "2\t1\nAnn\t1\t2\nBob\t4\tCid\t1\nDan\t1\t2\nFay\t1\tAnn\t1\n",
     "list": "a/1.jpg\t0\nb/2.jpg 1\n",
     "attributes": "2\nA B\na.jpg -1 1\nb.jpg 1 1\n",
 }
@@ -213,7 +215,5 @@ def test_damaged_text_gives_a_data_error_or_a_read(tmp_path_factory, name, data)
         )
     path = tmp_path_factory.mktemp("text") / "x.txt"
     path.write_bytes(content)
-    try:
+    with suppress(DataError):
         READERS[name](path)
-    except DataError:
-        pass

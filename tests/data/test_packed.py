@@ -96,9 +96,9 @@ def test_a_pack_that_was_killed_goes_on(tmp_path, stop, lose):
 def test_a_draft_of_another_source_is_begun_anew(tmp_path):
     pack(tmp_path / "set").flush()
     assert PackWriter(tmp_path / "set", (4, 5), "another").handled == 0
+    writer = PackWriter(tmp_path / "other", (4, 5), "test")
+    writer.drop("a", "why")
     with pytest.raises(DataError, match="no image is left"):
-        writer = PackWriter(tmp_path / "other", (4, 5), "test")
-        writer.drop("a", "why")
         writer.finish(["a"])
 
 

@@ -91,7 +91,7 @@ def test_what_is_missing_is_said():
 
 
 def test_it_runs_as_an_evaluator_of_training(small, faces, tmp_path):
-    """The same identities, images that training does not see; five epochs tell six patterns apart better than chance."""
+    """The same identities, images that training does not see: chance is one in six."""
     images = {"root": str(faces), "test_images": 0.4}
     small["data"]["args"] = {**images, "images": "train"}
     small["evaluators"] = [{"name": "classification", "every": 12, "args": {**images, "part": "all"}}]

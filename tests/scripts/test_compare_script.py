@@ -23,6 +23,10 @@ def command(small, tmp_path):
     return [sys.executable, str(ROOT / "scripts/compare.py"), str(path), "--run-dir", str(tmp_path / "run")]
 
 
+def with_overrides(command, *overrides):
+    return [*command[:3], *overrides, *command[3:]]
+
+
 def run(command):
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
@@ -38,12 +42,12 @@ def test_it_prints_the_table_and_trains_nothing_twice(command, tmp_path):
 
 
 def test_mistakes_are_told_before_anything_is_written(command, tmp_path):
-    told = run([*command, "optim.rate=1", "variants.fast.model.args.depht=2"])
+    told = run(with_overrides(command, "optim.rate=1", "variants.fast.model.args.depht=2"))
     assert told.returncode == 2
     assert told.stderr.startswith("error: 2 problems in the settings\n")
     assert "command line (optim.rate=1): optim.rate: unknown key" in told.stderr
     assert "did you mean 'depth'?" in told.stderr
-    refused = run([*command, "variants.fast.model.args.image_size=33", "--dry-run"])
+    refused = run([*with_overrides(command, "variants.fast.model.args.image_size=33"), "--dry-run"])
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: variant fast: backbone vit_p8s8_tiny: ")
     assert not (tmp_path / "run").exists()
@@ -51,7 +55,7 @@ def test_mistakes_are_told_before_anything_is_written(command, tmp_path):
 
 def test_a_signal_stops_the_variant_with_a_checkpoint(command, tmp_path):
     process = subprocess.Popen(
-        [*command, "train.steps=100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        with_overrides(command, "train.steps=100000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     rows = tmp_path / "run/slow/metrics.jsonl"
     for _ in range(1200):

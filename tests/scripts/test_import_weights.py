@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import shared
+from PIL import Image
 from safetensors.torch import save_file
 
 import facetx
+from facetx.config.settings import ModelSettings
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError
+from facetx.training import build_backbone
 from facetx.training.weights import read_weights
 
 SCRIPT = Path(__file__).parents[2] / "scripts/import_weights.py"
@@ -24,12 +27,12 @@ SCRIPT = Path(__file__).parents[2] / "scripts/import_weights.py"
 
 @pytest.fixture
 def run_import(monkeypatch, capsys):
-    """The script in this process: arguments -> (exit code, stderr)."""
+    """The script, or another, in this process: arguments -> (exit code, stderr)."""
 
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, args)])
+    def run(*args, script=SCRIPT):
+        monkeypatch.setattr(sys, "argv", [str(script), *map(str, args)])
         with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
+            runpy.run_path(str(script), run_name="__main__")
         return caught.value.code, capsys.readouterr().err
 
     return run
@@ -87,6 +90,26 @@ def test_the_contract_is_written_and_can_be_told(tmp_path, run_import):
     assert bgr == InputContract(color="BGR", mean=(127.5,), std=(128,))
 
 
+def test_imported_weights_are_evaluated_and_trained_further(tmp_path, run_import):
+    _, state = fixture_state("face_transformer_p8s8")
+    save_file(state, tmp_path / "theirs.safetensors")
+    assert run_import("--from", "face-transformer", tmp_path / "theirs.safetensors", "--out", tmp_path / "out")[0] == 0
+    noise = np.random.default_rng(0)
+    for person in "abcd":
+        (tmp_path / "lfw" / person).mkdir(parents=True)
+        for i in (1, 2):
+            image = noise.integers(0, 256, (112, 112, 3), np.uint8)
+            Image.fromarray(image).save(tmp_path / f"lfw/{person}/{person}_{i:04d}.png")
+    (tmp_path / "pairs.txt").write_text("2\t1\na\t1\t2\na\t1\tb\t1\nc\t1\t2\nc\t1\td\t1\n")
+    command = ["--checkpoint", tmp_path / "out", "--images", tmp_path / "lfw", "--pairs", tmp_path / "pairs.txt"]
+    assert run_import(*command, "--workers", 0, script=SCRIPT.with_name("eval_lfw.py"))[0] == 0
+    assert (tmp_path / "out/lfw/lfw.json").exists()
+
+    sizes = facetx.load_model(tmp_path / "out", "cpu").meta["settings"]["model"]["args"]
+    backbone = build_backbone(ModelSettings(name="vit_p8s8", args=sizes, init_from=str(tmp_path / "out")))
+    assert backbone.contract == InputContract(mean=(0,), std=(1,))
+
+
 def test_another_programs_weights_are_refused_by_their_keys(tmp_path, run_import):
     _, state = fixture_state("face_transformer_p8s8")
     torch.save(state, tmp_path / "theirs.pth")
@@ -136,7 +159,7 @@ def test_a_hostile_pickle_is_refused_and_runs_nothing(kind, tmp_path):
     trap, file = tmp_path / "trap", tmp_path / "theirs.pth"
     state = {"weight": torch.zeros(1), "hook": Hostile(trap)}
     if kind == "bare pickle":
-        file.write_bytes(pickle.dumps(Hostile(trap)))
+        file.write_bytes(pickle.dumps(Hostile(trap), protocol=2))
     elif kind == "after the tensors":
         torch.save({"weight": torch.zeros(1)}, file, _use_new_zipfile_serialization=False)
         file.write_bytes(file.read_bytes()[:-8] + pickle.dumps(Hostile(trap)))

@@ -123,7 +123,7 @@ def test_nor_with_an_average_accumulation_and_several_heads(small, straight, tmp
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(small, straight, tmp_path):
     killed_run(small, tmp_path / "run", 8, "save")
-    assert find_checkpoint(tmp_path / "run").step == 4
+    assert find_checkpoint(tmp_path / "run").step == 6
     run(small, tmp_path / "run")
     assert_same_run(straight("plain", small), tmp_path / "run")
 
@@ -161,8 +161,8 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(small, straight, tmp_pa
     whole.write_bytes(whole.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="step_00000008: train.pt is missing or damaged"):
         read_checkpoint(whole.parent)
-    assert find_checkpoint(tmp_path / "run").step == 4
-    assert "train.pt is missing or damaged; using step_00000004 instead" in caplog.text
+    assert find_checkpoint(tmp_path / "run").step == 6
+    assert "train.pt is missing or damaged; using step_00000006 instead" in caplog.text
 
 
 def test_going_on_with_other_settings_is_said(small, tmp_path, caplog):

@@ -1,0 +1,130 @@
+"""WebDataset shards by Python's own tar writer, and the Hugging Face extra."""
+
+import io
+import pickle
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from facetx.data import DATASETS
+from facetx.data.codec import encode_png
+from facetx.data.shards import Shards, shard_files
+from facetx.errors import DataError
+
+
+def png(value):
+    return encode_png(np.full((2, 2, 3), value, np.uint8))
+
+
+def write(path, files, mode="w"):
+    with tarfile.open(path, mode) as tar:
+        for name, data in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def shards(tmp_path):
+    write(tmp_path / "s-00.tar", [("a/1.png", png(1)), ("a/1.cls", b"7"), ("a/2.cls", b"5"), ("a/2.PNG", png(2))])
+    write(tmp_path / "s-01.tar", [("b.seg.png", png(0)), ("b.png", png(3)), ("b.json", b'{"label": 7, "x": [1]}')])
+    return tmp_path
+
+
+@pytest.mark.parametrize("pattern", ["s-{00..01}.tar", "s-*.tar"])
+def test_samples_of_all_shards(shards, pattern):
+    data = DATASETS["webdataset"](path=f"{shards}/{pattern}")
+    assert data.labels.tolist() == [1, 0, 1]
+    assert data.identities.tolist() == [5, 7]
+    assert [int(data[i]["image"][0, 0, 0]) for i in range(3)] == [1, 2, 3]
+    assert data.describe(1).endswith("s-00.tar, a/2")
+    assert int(pickle.loads(pickle.dumps(data))[2]["image"][0, 0, 0]) == 3
+    loader = DataLoader(data, batch_size=1, num_workers=2, multiprocessing_context="fork")
+    assert [int(batch["image"][0, 0, 0, 0]) for batch in loader] == [1, 2, 3]
+
+
+def test_names_of_shards():
+    assert shard_files("x/{08..11}.tar") == ["x/08.tar", "x/09.tar", "x/10.tar", "x/11.tar"]
+    assert len(shard_files("{0..1}-{000..002}.tar")) == 6
+    with pytest.raises(DataError, match="names -4 shards"):
+        shard_files("{9..4}.tar")
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ([("a.cls", b"1")], "a: expected one image, found the files cls"),
+        ([("a.png", b""), ("a.jpg", b"")], "a: expected one image, found the files png, jpg"),
+        ([("a.png", b"")], "a: no identity; expected a whole number in .cls"),
+        ([("a.png", b""), ("a.cls", b"x")], "a: no identity"),
+        ([("a.png", b""), ("a.json", b'{"label": 1.5}')], "a: no identity"),
+        ([], "holds no samples"),
+    ],
+)
+def test_bad_samples(tmp_path, files, words):
+    with pytest.raises(DataError, match=words):
+        Shards(str(write(tmp_path / "a.tar", files)))
+
+
+def test_bad_files(tmp_path):
+    with pytest.raises(DataError, match="compressed ones need unpacking"):
+        Shards(str(write(tmp_path / "a.tar", [("a.png", png(0))], "w:gz")))
+    with pytest.raises(DataError, match="No such file"):
+        Shards(str(tmp_path / "b.tar"))
+    with pytest.raises(DataError, match="names no file"):
+        Shards(str(tmp_path / "b*.tar"))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_damaged_bytes_give_a_data_error_or_a_read(tmp_path_factory, data):
+    path = write(tmp_path_factory.mktemp("tar") / "a.tar", [("a.png", png(1)), ("a.cls", b"7"), ("b.cls", b"5")])
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, 2 * 512 * 3 - 1))
+        content[at] = data.draw(st.sampled_from([0, 0x20, 0x2D, 0x31, 0x37, 0x53, 0x78, 0x80, 0xFF]))
+        if data.draw(st.booleans()):  # with a header that checks out
+            head = at // 512 * 512
+            content[head + 148 : head + 156] = b" " * 8
+            content[head + 148 : head + 156] = b"%06o\0 " % sum(content[head : head + 512])
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        found = Shards(str(path))
+        for i in range(len(found)):
+            found[i]
+    except DataError:
+        pass
+
+
+def test_hugging_face_names_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DataError, match=r"pip install 'facetx\[hf\]'"):
+        DATASETS["hugging_face"](path=str(tmp_path))
+
+
+def test_hugging_face_folders(tmp_path, monkeypatch):
+    """Parquet as the hub has it, and what ``save_to_disk`` writes."""
+    datasets = pytest.importorskip("datasets", reason="needs the extra hf")
+    import pyarrow
+    from pyarrow import parquet
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    table = pyarrow.table({"image": [{"bytes": png(i), "path": None} for i in range(3)], "label": ["y", "x", "y"]})
+    (tmp_path / "hub").mkdir()
+    parquet.write_table(table, tmp_path / "hub/train-00000-of-00001.parquet")
+    datasets.load_dataset(str(tmp_path / "hub")).save_to_disk(str(tmp_path / "saved"))
+    for folder in ("hub", "saved"):
+        data = DATASETS["hugging_face"](path=str(tmp_path / folder))
+        assert data.labels.tolist() == [1, 0, 1]
+        assert data.identities.tolist() == ["x", "y"]
+        assert [int(data[i]["image"][0, 0, 0]) for i in range(3)] == [0, 1, 2]
+        with pytest.raises(DataError, match="has no split 'val'; there are train"):
+            DATASETS["hugging_face"](path=str(tmp_path / folder), split="val")
+        with pytest.raises(DataError, match="has no column 'who'; there are image, label"):
+            DATASETS["hugging_face"](path=str(tmp_path / folder), label="who")

@@ -1,0 +1,67 @@
+"""scripts/evaluate.py and compare_results.py as a user runs them, after a short training."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import facetx
+from facetx.config.load import check_settings
+from facetx.data.pairs import Pairs, write_pairs
+
+ROOT = Path(__file__).parents[2]
+
+
+def script(name, *args):
+    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def data(faces, tmp_path):
+    """A data root with an "lfw" of 10 folds of one same and one different pair."""
+    for folder in faces.iterdir():
+        target = tmp_path / "data/lfw/images" / folder.name
+        target.mkdir(parents=True)
+        for i in range(5):
+            Image.open(folder / f"{i}.png").save(target / f"{folder.name}_{i + 1:04d}.png")
+    who = [f"person_{i % 6}/person_{i % 6}" for i in range(11)]
+    first = [f"{who[i]}_{i % 4 + 1:04d}" for i in range(10) for _ in range(2)]
+    second = [f"{who[i + k]}_{i % 4 + 2:04d}" for i in range(10) for k in range(2)]
+    pairs = Pairs(first, second, np.tile([True, False], 10), np.repeat(np.arange(10), 2))
+    write_pairs(tmp_path / "data/lfw/pairs.txt", pairs)
+    return tmp_path / "data"
+
+
+def test_evaluate_then_compare(small, data, tmp_path):
+    run = tmp_path / "run"
+    facetx.start_run(check_settings({**small, "evaluators": [], "select": None}), run)
+    (tmp_path / "groups.csv").write_text("image,site\n" + "".join(f"person_{i},{'ab'[i // 3]}\n" for i in range(6)))
+    command = ["--checkpoint", run, "--data-root", data, "--workers", 0, "--cache", tmp_path / "cache"]
+    told = script("evaluate.py", *command, "--benchmarks", "lfw", "calfw", "--groups", tmp_path / "groups.csv")
+    assert told.returncode == 0, told.stderr
+    for words in ("| LFW", "ViT-P12S8, MS1M", "| LFW, site", "CALFW: not there", "pairs: 20 of the protocol's 6000"):
+        assert words in told.stdout
+    assert (run / "benchmarks/results.html").read_text().startswith("<!doctype html>")
+    assert (run / "benchmarks/results.md").read_text().count("|") > 50
+    written = json.loads((run / "benchmarks/lfw.json").read_text())
+    assert written["model"]["step"] == 12
+    assert written["receipt"]["seed"] == 0
+    assert [g["name"] for g in written["groups"]["site"]] == ["a", "b"]
+
+    plain = script("evaluate.py", *command, "--no-flip", "--out", tmp_path / "plain")
+    assert plain.returncode == 0, plain.stderr
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
+    refused = script("compare_results.py", run / "benchmarks/lfw.json", tmp_path / "plain/lfw.json")
+    assert refused.returncode == 2
+    assert "flip: True and False" in refused.stderr
+
+
+def test_nothing_there(tmp_path):
+    told = script("evaluate.py", "--data-root", tmp_path, "--benchmarks", "cfp_fp")
+    assert told.returncode == 2
+    assert "holds none of the benchmarks\n  CFP-FP: not there; looked for" in told.stderr
