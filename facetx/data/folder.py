@@ -122,7 +122,7 @@ class ImageFolder(ImageFiles):
         if len(found) < 2:
             raise DataError(f"{root}: holds one identity only ({next(iter(found))}); recognition needs at least two")
         if part != "all":
-            held_out = {name for name in found if _unit_hash(name, seed) < val_identities}
+            held_out = {name for name in found if unit_hash(name, seed) < val_identities}
             found = {name: files for name, files in found.items() if (name in held_out) == (part == "val")}
             if len(found) < 2:
                 raise DataError(
@@ -147,11 +147,12 @@ class ImageFolder(ImageFiles):
 
 def _share_of(files: list[Path], test: float, seed: int, held_out: bool) -> list[Path]:
     """One identity's images in the test share, or those that are not, sorted."""
-    by_hash = sorted(files, key=lambda p: _unit_hash(p.name, seed))
+    by_hash = sorted(files, key=lambda p: unit_hash(p.name, seed))
     count = int(len(files) * test)
     return sorted(by_hash[:count] if held_out else by_hash[count:])
 
 
-def _unit_hash(name: str, seed: int) -> float:
+def unit_hash(name: str, seed: int) -> float:
+    """A number in [0, 1) that follows from a name and a seed alone."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

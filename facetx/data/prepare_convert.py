@@ -10,7 +10,7 @@ import numpy as np
 
 from facetx.data.bins import write_bin
 from facetx.data.codec import image_suffix, resize
-from facetx.data.folder import _unit_hash
+from facetx.data.folder import unit_hash
 from facetx.data.lists import write_list
 from facetx.data.packed import PackWriter
 from facetx.data.pairs import Pairs, read_pairs, write_pairs
@@ -137,7 +137,7 @@ def split(source: Source, out: str | Path, val_identities: float = 0.1, seed: in
             ``seed`` alone, the same as that of ``image_folder``.
         kind: What to write: one of ``KINDS`` but "bin".
     """
-    held = [_unit_hash(name, seed) < val_identities for name in source.identities]
+    held = [unit_hash(name, seed) < val_identities for name in source.identities]
     parts = {"train": [], "val": []}  # type: dict[str, list[int]]
     for i, label in enumerate(source.labels.tolist()):
         parts["val" if held[label] else "train"].append(i)

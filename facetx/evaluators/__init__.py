@@ -11,14 +11,17 @@ from facetx.evaluators.benchmarks import (
     bin_pairs,
     classification,
     folder_pairs,
+    identification,
     lfw,
     synthetic_classification,
     synthetic_pairs,
 )
 from facetx.evaluators.classification import Classification
+from facetx.evaluators.identification import Identification
 from facetx.evaluators.verification import PairVerification
 from facetx.registry import Registry
 
-EVALUATORS: Registry[Callable[..., PairVerification | Classification]] = Registry(
-    "evaluator", [lfw, bin_pairs, folder_pairs, synthetic_pairs, classification, synthetic_classification]
+EVALUATORS: Registry[Callable[..., PairVerification | Classification | Identification]] = Registry(
+    "evaluator",
+    [lfw, bin_pairs, folder_pairs, synthetic_pairs, classification, synthetic_classification, identification],
 )

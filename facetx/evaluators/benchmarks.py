@@ -13,6 +13,7 @@ from facetx.data.synthetic import SyntheticFaces
 from facetx.errors import DataError
 from facetx.evaluators.classification import Classification
 from facetx.evaluators.embedding import FaceDataset
+from facetx.evaluators.identification import Identification
 from facetx.evaluators.sampling import sample_pairs
 from facetx.evaluators.verification import PairVerification
 from facetx.metrics.verification import contiguous_folds
@@ -174,6 +175,29 @@ def synthetic_classification(
     """
     faces = SyntheticFaces(identities, images_per_identity, seed, first_identity, size, first_image)
     return Classification(name, Cached(faces), flip)
+
+
+def identification(
+    root: str,
+    part: Literal["all", "train", "val"] = "val",
+    val_identities: float = 0.1,
+    seed: int = 0,
+    size: int | None = None,
+    landmarks: str | None = None,
+    references: int = 5,
+    flip: bool = True,
+    name: str = "identification",
+) -> Identification:
+    """1:N on a folder of identities: rank-k, mAP, the closest of N references, the open set, and clustering.
+
+    Args:
+        root, part, val_identities, seed, size, landmarks: Of ``ImageFolder``; the seed also draws who is unknown.
+        references: Identities that "closest of N references" chooses among.
+        flip: Sum the embeddings of an image and of its mirror.
+        name: Prefix of the numbers in logs.
+    """
+    faces = ImageFolder(root, part, val_identities, seed, size, landmarks=landmarks)
+    return Identification(name, faces, references, seed, flip)
 
 
 def _sampled(

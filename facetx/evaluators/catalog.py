@@ -1,11 +1,12 @@
 """The verification benchmarks of the field: their files, their pairs, where users get them, and published results.
 
 Of each, one of two forms is looked for below a data root: ``<name>.bin`` as InsightFace packs it, or ``<name>/images``
-with the official protocol file beside, or with a ``pairs.txt`` in LFW's format (and ``landmarks.csv`` where there is one).
+with the official protocol file beside, or with a ``pairs.txt`` in LFW's format (and ``landmarks.csv`` if there is one).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from facetx.data.pairs import Pairs, read_pairs

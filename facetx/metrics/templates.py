@@ -14,8 +14,6 @@ from facetx.metrics.identification import Ranking, TpirAtFpir, tpir_at_fpir
 
 Ints = NDArray[np.int64]
 
-ROWS = 16_384
-"""Images whose features are summed at once."""
 BLOCK = 1024
 """Templates that are compared with all others at once; bounds the memory to BLOCK x T scores."""
 
@@ -63,7 +61,7 @@ def pool_templates(
     """Images are averaged within each medium (a video, or a still of its own), and the media are summed.
 
     The pooling of the IJB protocols as the field's code has it (Crosswhite et al. 2017; InsightFace), so that a video
-    of many frames counts as one image. The sums are in float64.
+    of many frames counts as one image.
 
     Args:
         features: (N, D), those of an image and of its mirror summed where mirrors are used.
@@ -72,23 +70,18 @@ def pool_templates(
         detector_scores: (N,) weights of the images; all count alike unless given.
         norm: Keep the length of the features; else they are scaled to 1 first.
     """
-    template, medium = np.asarray(templates), np.asarray(media)
-    order = np.lexsort((medium, template))
-    t, m = template[order], medium[order]
-    starts = np.flatnonzero(np.append(True, (t[1:] != t[:-1]) | (m[1:] != m[:-1])))  # of each medium
-    counts = np.diff(np.append(starts, len(t)))
-    ids, first = np.unique(t[starts], return_index=True)  # (T,), the first medium of each
-    pooled = np.empty((len(ids), features.shape[1]), np.float32)
-    for begin, end in _batches(starts, first, len(t)):
-        lo, hi = first[begin], first[end] if end < len(ids) else len(starts)  # media
-        rows = order[starts[lo] : starts[hi] if hi < len(starts) else len(t)]
-        x = features[rows]
-        weight = np.ones(len(rows)) if detector_scores is None else np.asarray(detector_scores, np.float64)[rows]
-        if not norm:
-            weight = weight / np.linalg.norm(x, axis=1).clip(1e-12)
-        means = np.add.reduceat(x * weight[:, None], starts[lo:hi] - starts[lo]) / counts[lo:hi, None]
-        sums = np.add.reduceat(means, first[begin:end] - lo)
-        pooled[begin:end] = sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-12)
+    template = np.asarray(templates)
+    medium = np.unique(media, return_inverse=True)[1]
+    _, of, counts = np.unique(template * (medium.max() + 1) + medium, return_inverse=True, return_counts=True)
+    weight = 1 / counts[of]  # the sum of the media's means is one weighted sum of the images
+    if detector_scores is not None:
+        weight *= np.asarray(detector_scores)
+    if not norm:
+        weight /= np.sqrt(np.einsum("nd,nd->n", features, features)).clip(1e-12)
+    order = np.argsort(template, kind="stable")
+    ids, first = np.unique(template[order], return_index=True)
+    pooled = np.stack([weight[rows].astype(np.float32) @ features[rows] for rows in np.split(order, first[1:])])
+    pooled /= np.linalg.norm(pooled, axis=1, keepdims=True).clip(1e-12)
     return Templates(ids, pooled, norm, detector_scores is not None)
 
 
@@ -155,13 +148,6 @@ def search_templates(
         mated=[int(ranking.mated.sum()) for ranking in found],
         strangers=[int((~ranking.mated).sum()) for ranking in found],
     )
-
-
-def _batches(starts: Ints, first: Ints, images: int) -> list[tuple[int, int]]:
-    """Runs of whole templates that hold about ``ROWS`` images each, as (begin, end)."""
-    image = np.append(starts[first], images)  # the first image of each template, and the end
-    edges = np.unique(np.searchsorted(image, np.arange(0, images + ROWS, ROWS)).clip(max=len(first)))
-    return list(zip(edges[:-1].tolist(), edges[1:].tolist()))
 
 
 def _rank_subjects(probes: ArrayLike, subjects: ArrayLike, gallery: ArrayLike, gallery_subjects: ArrayLike) -> Ranking:

@@ -1,11 +1,16 @@
 """Variants: one YAML for several runs, checked before the first."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from facetx.config import check_settings
 from facetx.config.variants import load_variants
 from facetx.errors import ConfigError
+from facetx.training.compare import describe_variants
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("compare_*.yaml"))
 
 
 @pytest.fixture
@@ -94,3 +99,16 @@ def test_a_mistake_in_what_all_share_is_told_once(written):
 def test_a_file_without_variants(written, variants):
     with pytest.raises(ConfigError, match="needs the settings of a run, and 'variants:'"):
         load_variants(written(variants))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_shipped_comparison_loads_and_builds(path, faces, small):
+    assert f"scripts/compare.py configs/{path.name}" in path.read_text(), "a config's header tells its command"
+    raw = yaml.safe_load(path.read_text())
+    assert raw["name"] == path.stem
+    overrides = ["evaluators=[]"]
+    if raw["data"]["name"] == "image_folder":
+        overrides += [f"data.args.root={faces}", "data.args.part=all", "data.args.landmarks=null"]
+        overrides += ["data.args.test_images=0", "train.batch_size=8"]
+    described = describe_variants(load_variants(path, overrides))
+    assert [line.split(":")[0] for line in described.splitlines() if line[:1].strip()] == list(raw["variants"])

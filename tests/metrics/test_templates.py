@@ -21,9 +21,7 @@ def images():
 
 @pytest.mark.parametrize("norm", [True, False])
 @pytest.mark.parametrize("detector", [True, False])
-@pytest.mark.parametrize("rows", [1, 50, 10_000])
-def test_pooling_is_the_plain_loop(images, norm, detector, rows, monkeypatch):
-    monkeypatch.setattr(module, "ROWS", rows)
+def test_pooling_is_the_plain_loop(images, norm, detector):
     features, template, medium, score = images
     found = pool_templates(features, template, medium, score if detector else None, norm)
     x = features.astype(np.float64)

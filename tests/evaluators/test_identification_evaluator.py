@@ -1,0 +1,83 @@
+"""1:N on a folder: embeddings that know the person, and ones that do not."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from facetx.contract import InputContract
+from facetx.data.folder import ImageFolder
+from facetx.errors import DataError
+from facetx.evaluators import EVALUATORS
+from facetx.evaluators.identification import Identification, best_threshold
+from facetx.metrics.clustering import cluster_scores, single_linkage
+
+
+class Blocks(nn.Module):
+    """The image, coarsely: the pattern of each identity in ``faces``."""
+
+    embedding_dim = 48
+    needs_keypoints = False
+    contract = InputContract(size=32)
+
+    def forward(self, images):
+        return nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
+
+
+class Noise(Blocks):
+    def forward(self, images):
+        return torch.randn(len(images), 48)
+
+
+def test_patterns_are_told_apart_and_noise_not(faces):
+    task = EVALUATORS["identification"](root=str(faces), part="all", references=4, flip=False)
+    result = task.result(Blocks())
+    good = result.summary()
+    names = [
+        "rank1",
+        "rank5",
+        "rank10",
+        "map",
+        "closest_of_4",
+        "tpir@fpir=0.01",
+        "tpir@fpir=0.1",
+        "pairwise_f",
+        "bcubed_f",
+    ]
+    assert list(good) == names
+    assert all(value == 1 for value in good.values())
+    assert dict(task(Blocks())) == good
+    poor = dict(task(Noise()))
+    assert poor["rank1"] < 0.5
+    assert 0.1 < poor["closest_of_4"] < 0.4
+    assert poor["tpir@fpir=0.01"] < 0.5
+    plain = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    assert plain["summary"] == good
+    assert (plain["images"], plain["identities"]) == (30, 6)
+    assert "| bcubed_f " in result.table()
+
+
+def test_the_open_set_knows_half_of_the_identities_by_one_image(faces):
+    task = Identification("x", ImageFolder(str(faces)), references=3)
+    known = task._half_of_identities()
+    assert known.sum() == 15
+    ranking = task._open_set(np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32), known)
+    assert len(ranking.rank) == 27
+    assert ranking.mated.sum() == 12
+
+
+def test_the_threshold_is_the_best_of_the_grid():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(8), 6)
+    x = (rng.normal(size=(8, 16))[labels] + rng.normal(size=(48, 16)) * 0.4).astype(np.float32)
+    best = best_threshold(x, labels)
+    scores = {t: cluster_scores(single_linkage(x).clusters(t), labels).bcubed_f for t in np.arange(0, 99, 2) / 100}
+    assert scores[best] == max(scores.values())
+    assert not any(scores[t] == scores[best] for t in scores if t > best)
+
+
+def test_too_few_identities_are_named(faces):
+    with pytest.raises(DataError, match=r"references \(9\); .* has 6 identities, of which 6"):
+        Identification("x", ImageFolder(str(faces)), references=9)
