@@ -9,10 +9,13 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facetx.data.align import ARCFACE_SIZE, similarity, template, transform, warp
+from facetx.data.folder import read_image
 from facetx.errors import DataError
 
 Ints = NDArray[np.int64]
@@ -30,6 +33,39 @@ class Media:
     images: list[str]
     templates: Ints
     media: Ints
+
+
+class IJBImages:
+    """The loosely cropped images of a benchmark, aligned to the ArcFace template by their points as they are read.
+
+    Args:
+        folder: Of the images.
+        names: (N,) their files.
+        points: (N, 5, 2) in pixels of these.
+        size: Pixels a side.
+
+    Items: ``{"image": uint8 RGB (size, size, 3), "label": 0, "keypoints": float32 (5, 2) in [0, 1]}``.
+    """
+
+    def __init__(self, folder: str | Path, names: list[str], points: NDArray[np.float32], size: int = ARCFACE_SIZE):
+        self.name = Path(folder).name
+        self.paths = [Path(folder) / name for name in names]
+        self.points, self.size = points, size
+        self.labels = np.zeros(len(names), np.int64)
+        self.num_classes = 1
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        matrix = similarity(self.points[index], template(self.size))
+        image = warp(read_image(self.paths[index]), matrix, self.size)
+        keypoints = (transform(matrix, self.points[index]) / self.size).astype(np.float32)
+        return {"image": image, "label": 0, "keypoints": keypoints}
+
+    def describe(self, index: int) -> str:
+        """Where item ``index`` comes from, for messages."""
+        return str(self.paths[index])
 
 
 def read_media(path: str | Path) -> Media:
@@ -91,9 +127,9 @@ def read_subjects(path: str | Path) -> tuple[Ints, Ints]:
             continue
         if len(fields) < 2:
             raise DataError(f"{path}:{n}: expected 'template,subject,...', found {','.join(fields)[:80]!r}")
-        template, person = _whole(path, n, fields[:2])
-        if subject.setdefault(template, person) != person:
-            raise DataError(f"{path}:{n}: template {template} is of subject {person}, and of {subject[template]} above")
+        number, person = _whole(path, n, fields[:2])
+        if subject.setdefault(number, person) != person:
+            raise DataError(f"{path}:{n}: template {number} is of subject {person}, and of {subject[number]} above")
     if not subject:
         raise DataError(f"{path}: holds no templates; expected a header and 'template,subject,...' lines")
     templates = sorted(subject)

@@ -18,10 +18,21 @@ from facetx.evaluators.benchmarks import (
 )
 from facetx.evaluators.classification import Classification
 from facetx.evaluators.identification import Identification
+from facetx.evaluators.templates import TemplateVerification, ijb
 from facetx.evaluators.verification import PairVerification
 from facetx.registry import Registry
 
-EVALUATORS: Registry[Callable[..., PairVerification | Classification | Identification]] = Registry(
+Evaluator = PairVerification | Classification | Identification | TemplateVerification
+EVALUATORS: Registry[Callable[..., Evaluator]] = Registry(
     "evaluator",
-    [lfw, bin_pairs, folder_pairs, synthetic_pairs, classification, synthetic_classification, identification],
+    [
+        lfw,
+        bin_pairs,
+        folder_pairs,
+        synthetic_pairs,
+        classification,
+        synthetic_classification,
+        identification,
+        ijb,
+    ],
 )

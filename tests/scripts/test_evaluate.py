@@ -70,6 +70,23 @@ def test_evaluate_then_compare(script, small, data, tmp_path):
     assert "flip: True and False" in refused.err
 
 
+def test_the_short_way_for_lfw_leaves_the_same_receipt(script, small, data, tmp_path):
+    run = tmp_path / "run"
+    facetx.start_run(check_settings({**small, "evaluators": [], "select": None}), run)
+    files = ["--images", data / "lfw/images", "--pairs", data / "lfw/pairs.txt"]
+    files += ["--size", 32, "--workers", 0, "--cache", tmp_path / "cache"]
+    short = script("eval_lfw.py", "--checkpoint", run, *files)
+    assert short.returncode == 0, short.err
+    told = script(
+        "evaluate.py", "--checkpoint", run, "--data-root", data, "--workers", 0, "--cache", tmp_path / "cache"
+    )
+    assert told.returncode == 0, told.err
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
+    a, b = (json.loads((run / place / "lfw.json").read_text()) for place in ("lfw", "benchmarks"))
+    assert a["receipt"] == b["receipt"]
+    assert a["arrays"] == b["arrays"]
+
+
 def test_nothing_there(script, tmp_path):
     told = script("evaluate.py", "--data-root", tmp_path, "--benchmarks", "cfp_fp")
     assert told.returncode == 2

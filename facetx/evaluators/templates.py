@@ -1,0 +1,176 @@
+"""IJB-B and IJB-C: 1:1 verification of templates, and 1:N search of probe templates in two galleries."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetx.data.ijb import IJBImages, read_media, read_points, read_subjects, read_template_pairs
+from facetx.errors import DataError
+from facetx.evaluators.embedding import Backbone, FaceDataset, embed_views
+from facetx.evaluators.verification import markdown_table, short
+from facetx.metrics.roc import TarAtFar, tar_at_far
+from facetx.metrics.templates import TemplateSearch, pool_templates, search_templates, template_scores
+
+FARS = (1e-1, 1e-2, 1e-3, 1e-4)
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TemplateResult:
+    """What came out of one run.
+
+    Attributes:
+        name: Of the benchmark.
+        flags: "N1D1F1" where the norms of the embeddings, the detector's scores and mirrors count, 0 where they do not.
+        tars: TAR at each of ``FARS``.
+        search: Of the probes in the galleries, None where their lists are not there.
+        images, templates, pairs: How many.
+    """
+
+    name: str
+    flags: str
+    tars: list[TarAtFar]
+    search: TemplateSearch | None
+    images: int
+    templates: int
+    pairs: int
+
+    def summary(self) -> dict[str, float]:
+        """The named numbers, in 0..1."""
+        found = {f"tar@far={short(t.target)}": t.tar for t in self.tars}
+        if self.search is not None:
+            found |= {f"rank{k}": rate for k, rate in self.search.ranks.items()}
+            found |= {f"tpir@fpir={fpir:g}": rate for fpir, rate in self.search.tpir().items()}
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "name": self.name,
+            "summary": self.summary(),
+            "flags": self.flags,
+            "tar_at_far": [vars(t) for t in self.tars],
+            "open_set": None
+            if self.search is None
+            else [[asdict(p) for p in points] for points in self.search.open_set],
+            "images": self.images,
+            "templates": self.templates,
+            "pairs": self.pairs,
+        }
+
+    def table(self) -> str:
+        """A Markdown table of the summary."""
+        head = (f"{self.name}, {self.flags}", f"{self.templates} templates of {self.images} images, {self.pairs} pairs")
+        return markdown_table(head, [(name, f"{100 * value:.2f} %") for name, value in self.summary().items()])
+
+
+class TemplateVerification:
+    """The evaluator: embeds all images, pools them into templates, and compares these.
+
+    Args:
+        name: Prefix of its numbers in logs.
+        dataset: N images.
+        templates, media: (N,) template and medium of each.
+        first, second, same: (P,) pairs of templates, and whether they show one person.
+        detector_scores: (N,) weights of the images; None counts all alike.
+        norm: Whether embeddings count by their length.
+        flip: Sum the embeddings of an image and of its mirror.
+        search: Templates and subjects of the probes, and of each gallery; None measures 1:1 only.
+    """
+
+    needs_head = False
+
+    def __init__(
+        self,
+        name: str,
+        dataset: FaceDataset,
+        templates: Ints,
+        media: Ints,
+        pairs: tuple[Ints, Ints, NDArray[np.bool_]],
+        detector_scores: NDArray[np.float32] | None = None,
+        norm: bool = True,
+        flip: bool = True,
+        search: tuple[tuple[Ints, Ints], list[tuple[Ints, Ints]]] | None = None,
+    ):
+        self.name, self.dataset, self.templates, self.media, self.pairs = name, dataset, templates, media, pairs
+        self.detector_scores, self.norm, self.flip, self.search = detector_scores, norm, flip, search
+
+    def __call__(self, backbone: Backbone, **how: Any) -> Iterator[tuple[str, float]]:
+        """Yields (name, value) of each number in ``TemplateResult.summary``; arguments as in ``result``."""
+        yield from self.result(backbone, **how).summary().items()
+
+    def result(
+        self, backbone: Backbone, *, embed: Callable[..., NDArray[np.float32]] = embed_views, **how: Any
+    ) -> TemplateResult:
+        """All of the result. The arguments are those of ``embed_views``, and ``embed`` is what stands in for it.
+
+        Raises ``DataError`` where a list names a template that no image belongs to.
+        """
+        x = embed(backbone, self.dataset, flip=self.flip, **how).sum(axis=0)  # (V, N, D) -> (N, D)
+        pooled = pool_templates(x, self.templates, self.media, self.detector_scores, self.norm)
+        first, second, same = self.pairs
+        found = None
+        try:
+            scores = template_scores(pooled, first, second)
+            if self.search is not None:
+                probes, *galleries = (
+                    (pooled.features[pooled.of(ids)], subjects) for ids, subjects in (self.search[0], *self.search[1])
+                )
+                found = search_templates(probes, galleries)
+        except ValueError as error:
+            raise DataError(f"{self.name}: {error}") from error
+        return TemplateResult(
+            name=self.name,
+            flags=f"{pooled.flags}F{int(self.flip)}",
+            tars=tar_at_far(scores, same, FARS),
+            search=found,
+            images=len(self.dataset),
+            templates=len(pooled.ids),
+            pairs=len(same),
+        )
+
+
+def ijb(
+    root: str,
+    which: Literal["ijbb", "ijbc"] = "ijbc",
+    size: int = 112,
+    norm: bool = True,
+    detector: bool = True,
+    flip: bool = True,
+) -> TemplateVerification:
+    """IJB-B or IJB-C from the folder in which they circulate: ``loose_crop/`` and ``meta/``.
+
+    1:N is measured too where ``meta/`` has ``<which>_1N_probe_mixed.csv`` and the two ``<which>_1N_gallery_G*.csv``.
+
+    Args:
+        root: The folder.
+        which: The benchmark.
+        size: Pixels a side that the model takes.
+        norm, detector, flip: Flags of the result, see ``TemplateVerification``.
+
+    Raises ``DataError`` for lists that are missing or damaged, or do not speak of the same images.
+    """
+    meta = Path(root) / "meta"
+    media = read_media(meta / f"{which}_face_tid_mid.txt")
+    names, points, scores = read_points(meta / f"{which}_name_5pts_score.txt")
+    if names != media.images:
+        raise DataError(f"{meta}: {which}_face_tid_mid.txt and {which}_name_5pts_score.txt list different images")
+    search = None
+    probes = meta / f"{which}_1N_probe_mixed.csv"
+    if probes.exists():
+        search = read_subjects(probes), [read_subjects(p) for p in sorted(meta.glob(f"{which}_1N_gallery_G*.csv"))]
+    return TemplateVerification(
+        which,
+        IJBImages(Path(root) / "loose_crop", names, points, size),
+        media.templates,
+        media.media,
+        read_template_pairs(meta / f"{which}_template_pair_label.txt"),
+        scores if detector else None,
+        norm,
+        flip,
+        search,
+    )
