@@ -14,7 +14,10 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
     from facetx.errors import FacetxError
 
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    args = parser.parse_args()
+    try:
+        args = parser.parse_intermixed_args()  # key=value may stand before, between and after the options
+    except TypeError:
+        args = parser.parse_args()  # a script with sub-commands
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("facetx").setLevel(logging.INFO)
     try:

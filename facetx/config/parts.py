@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, Validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from facetx.errors import ConfigError
+from facetx.errors import ConfigError, FacetxError
 from facetx.registry import Registry
 
 
@@ -94,4 +94,5 @@ def create(registry: Registry[Any], part: Part, **provided: Any) -> Any:
     except ValidationError as error:
         raise ConfigError(f"{registry.kind} {part.name}: {error}") from error
     except ValueError as error:
-        raise type(error)(f"{registry.kind} {part.name}: {error}") from error
+        kind = type(error) if isinstance(error, FacetxError) else ConfigError
+        raise kind(f"{registry.kind} {part.name}: {error}") from error
