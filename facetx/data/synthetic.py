@@ -58,7 +58,8 @@ def render_face(seed: int, identity: int, image: int, size: int = 112) -> Synthe
 class SyntheticFaces:
     """A data set of ``identities`` times ``images_per_identity`` faces, rendered when they are asked for.
 
-    Item ``i`` is picture ``first_image + i % images_per_identity`` of person ``first_identity + i // images_per_identity``.
+    Item ``i`` is picture ``first_image + i % images_per_identity`` of person
+    ``first_identity + i // images_per_identity``.
     Sets with disjoint ranges of identities share no person, and with disjoint ranges of pictures no picture: hold out
     some for evaluation by choosing ``first_identity`` or ``first_image``.
 
