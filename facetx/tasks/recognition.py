@@ -34,7 +34,7 @@ class Recognition(nn.Module):
 def embed_batch(backbone: nn.Module, batch: dict[str, Any]) -> Tensor:
     """The embeddings (B, E) of a batch's uint8 images, scaled as the backbone's contract says."""
     images = backbone.contract(batch["image"])  # type: ignore[operator]
-    return backbone(images, batch["keypoints"]) if backbone.needs_keypoints else backbone(images)
+    return backbone(images, batch.get("keypoints")) if backbone.needs_keypoints else backbone(images)
 
 
 def recognition(backbone: nn.Module, head: nn.Module, margin_warmup_steps: int = 0) -> Recognition:

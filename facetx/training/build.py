@@ -159,10 +159,19 @@ def check_pairs(labels: np.ndarray, head: str, sampler: str) -> None:
         )
 
 
-def with_cache(run: Run) -> None:
-    """Puts the cache in, where the settings ask for one. Apart from ``build``, since it reads the first image."""
+def open_data(run: Run) -> None:
+    """Puts the cache in, where the settings ask for one, and tries the first item; ``build`` itself reads no image.
+
+    Raises ``DataError`` where the item is of another size than the model takes, or lacks the keypoints that it needs.
+    """
     if run.settings.data.cache:
         run.items.dataset = Cached(run.dataset)
+    item = run.items[0, 0]
+    if run.backbone.needs_keypoints and "keypoints" not in item:
+        raise DataError(
+            f"model {run.settings.model.name} needs five facial keypoints of each image, and {run.dataset.name} has "
+            f"none: give data.args.landmarks, use data that has them, or choose a backbone without KP-RPE"
+        )
 
 
 def describe_run(run: Run) -> str:

@@ -15,7 +15,7 @@ from facetx.config import Settings
 from facetx.data.loader import Batch, batches_of, training_loader
 from facetx.errors import ConfigError, DataError, FacetxError, some
 from facetx.optim import MovingAverage, averaged, gradient_norm, rate_at
-from facetx.training.build import Run, build, describe_run, with_cache
+from facetx.training.build import Run, build, describe_run, open_data
 from facetx.training.checkpoint import Checkpoint
 from facetx.training.signals import caught_signals
 from facetx.training.sinks import JsonLines, Row, Sink, TensorBoard, Terminal
@@ -66,7 +66,7 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
     ema = MovingAverage(run.backbone, settings.optim.ema) if settings.optim.ema else None
     progress = Progress()
     start = restore(run, ema, progress, start_from) if start_from else 0
-    with_cache(run)
+    open_data(run)
     if settings.train.compile:
         run.backbone.compile()
     sampler = run.sampler(start)
