@@ -90,8 +90,7 @@ class Terminal:
             if self._bar.disable:
                 left = row["time/left"]
                 print(f"step {row['step']}/{self._total}  {text}, {left:.0f} s left", file=sys.stderr, flush=True)
-        else:
-            shown = {k: v for k, v in row.items() if k.endswith(("/accuracy", "/auc", "/top1"))}
+        elif shown := {k: v for k, v in row.items() if k.endswith(("/accuracy", "/auc", "/top1"))}:
             self._bar.write(
                 f"step {row['step']}: " + ", ".join(f"{k} {v:.4f}" for k, v in shown.items()), file=sys.stderr
             )
