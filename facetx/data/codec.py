@@ -37,7 +37,7 @@ def decode_image(data: bytes, where: str, size: int | None = None) -> NDArray[np
         raise
     except Exception as error:  # Pillow's readers raise struct.error, zlib.error, EOFError, ... on damaged files
         reason = str(error) if data else "it holds no bytes"
-        raise DataError(f"{where}: cannot be read as an image ({reason})") from error
+        raise DataError(f"{where}: cannot be read as an image ({reason}); replace or delete it") from error
 
 
 def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

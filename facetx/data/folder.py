@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from facetx.data.codec import decode_image
 from facetx.data.landmarks import landmarks_of
 from facetx.errors import DataError
 
@@ -20,13 +21,12 @@ def read_image(path: str | Path, size: int | None = None) -> np.ndarray:
     Raises ``DataError`` naming the file if it is damaged or no image.
     """
     try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-            return np.array(rgb if size is None else rgb.resize((size, size), Image.Resampling.BILINEAR))
+        data = Path(path).read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}); replace or delete the file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    return decode_image(data, str(path), size)
 
 
 class ImageFiles:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from facetx.data import codec
 from facetx.registry import Registry
 
 Item = dict[str, Any]
@@ -67,12 +67,7 @@ def color_jitter(brightness: float = 0.2, contrast: float = 0.2, saturation: flo
 
 def resize(size: int) -> Transform:
     """Resizes to ``size`` x ``size`` pixels, antialiased. Not random: use it where the files have another size."""
-
-    def apply(item: Item, rng: np.random.Generator) -> Item:
-        image = Image.fromarray(item["image"]).resize((size, size), Image.Resampling.BILINEAR)
-        return {**item, "image": np.asarray(image)}
-
-    return apply
+    return lambda item, rng: {**item, "image": codec.resize(item["image"], size)}
 
 
 TRANSFORMS: Registry[Callable[..., Transform]] = Registry("transform", [flip, shift, color_jitter, resize])

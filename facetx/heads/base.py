@@ -39,7 +39,7 @@ class Head(nn.Module):
         """
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        raise NotImplementedError
+        raise AssertionError("a head implements forward")
 
     def check(self, embeddings: Tensor, labels: Tensor) -> None:
         """Raises ``DataError`` for a wrong shape or a label out of range.

@@ -60,15 +60,15 @@ class Criterion(nn.Module):
 
         With ``scratch``, ``negatives`` may be overwritten, now and in the only backward, with their gradient.
         """
-        raise NotImplementedError
+        raise AssertionError("a criterion implements aggregate")
 
     def merge(self, parts: Tensor) -> Tensor:
         """The aggregate over all classes from those of their shards, (shards, R) -> (R,)."""
-        raise NotImplementedError
+        raise AssertionError("a criterion implements merge")
 
     def losses(self, target: Tensor, aggregate: Tensor, norms: Tensor) -> Tensor:
         """The loss of each row, (R,)."""
-        raise NotImplementedError
+        raise AssertionError("a criterion implements losses")
 
 
 class MarginSoftmax(Criterion):
