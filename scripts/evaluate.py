@@ -1,6 +1,7 @@
-"""Evaluates a checkpoint on the field's verification benchmarks, as far as their files are there:
+"""Evaluates a checkpoint on the field's benchmarks, as far as their files are there, and on any folder of identities:
 
-python scripts/evaluate.py --checkpoint runs/my_run --benchmarks lfw cfp_fp agedb_30 --data-root data
+python scripts/evaluate.py --checkpoint runs/my_run --benchmarks lfw cfp_fp ijbc --data-root data
+python scripts/evaluate.py --checkpoint runs/my_run --identification my_faces
 python scripts/evaluate.py --list --data-root data
 """
 
@@ -18,46 +19,50 @@ def main(args: argparse.Namespace) -> int:
     from facetx.evaluators.catalog import BENCHMARKS, get_benchmark, how_to_get
     from facetx.evaluators.embedding import embed_views
     from facetx.evaluators.groups import groups_table, read_groups
-    from facetx.evaluators.suite import find_benchmarks, published_table, run_benchmark, summary_table, write_outcome
+    from facetx.evaluators.suite import find_benchmarks, run_benchmark, run_identification, tables, write_outcome
     from facetx.inference import load_model
 
-    there, absent = find_benchmarks([get_benchmark(name) for name in args.benchmarks or BENCHMARKS], args.data_root)
-    missing = [how_to_get(benchmark, args.data_root) for benchmark in absent]
+    if args.data_root is None and args.identification is None:
+        raise ConfigError("nothing to evaluate on: name --data-root, --identification, or both")
+    there, missing = [], []
+    if args.data_root is not None:
+        there, absent = find_benchmarks([get_benchmark(name) for name in args.benchmarks or BENCHMARKS], args.data_root)
+        missing = [how_to_get(benchmark, args.data_root) for benchmark in absent]
     if args.list:
         print("\n".join([*(f"{f.benchmark.title}: {f.path}" for f in there), *missing]))
         return 0
-    if not there:
+    if not there and args.identification is None:
         raise DataError(f"{args.data_root}: holds none of the benchmarks\n  " + "\n  ".join(missing))
     if args.checkpoint is None:
         raise ConfigError("--checkpoint is missing: a run's folder, or one checkpoint's")
 
     labels = read_groups(args.groups) if args.groups else None
     model = load_model(args.checkpoint, args.device)
+    how = {
+        "flip": not args.no_flip,
+        "seed": model.meta["settings"]["seed"],
+        "embed": EmbeddingCache(args.cache) if args.cache else embed_views,
+        "device": model.device,
+        "batch_size": args.batch_size,
+        "workers": args.workers,
+    }
     outcomes = []
     for found in there:
         print(f"{found.benchmark.title}: {found.path} ...", file=sys.stderr)
-        outcomes.append(
-            run_benchmark(
-                model.backbone,
-                found,
-                flip=not args.no_flip,
-                labels=labels,
-                seed=model.meta["settings"]["seed"],
-                embed=EmbeddingCache(args.cache) if args.cache else embed_views,
-                device=model.device,
-                batch_size=args.batch_size,
-                workers=args.workers,
-            )
-        )
+        outcomes.append(run_benchmark(model.backbone, found, labels=labels, **how))
+    if args.identification is not None:
+        print(f"identification: {args.identification} ...", file=sys.stderr)
+        marks = args.landmarks if model.backbone.needs_keypoints else None
+        outcomes.append(run_identification(model.backbone, args.identification, landmarks=marks, **how))
 
     folder = Path(args.out or Path(args.checkpoint) / "benchmarks")
     facts = {"checkpoint": str(args.checkpoint), "step": model.meta["step"], "input": model.contract.as_dict()}
     name = str(model.meta["settings"]["name"])
     for outcome in outcomes:
-        write_outcome(folder / f"{outcome.benchmark.name}.json", outcome, facts)
-    parts = [summary_table(outcomes), published_table(outcomes, name)]
-    parts += [groups_table(f"{o.benchmark.title}, {a}", g) for o in outcomes for a, g in o.groups.items()]
-    parts += [f"warning: {o.benchmark.title}: {text}" for o in outcomes for text in o.warnings] + missing
+        write_outcome(folder / f"{outcome.name}.json", outcome, facts)
+    parts = tables(outcomes, name)
+    parts += [groups_table(f"{o.title}, {a}", g) for o in outcomes for a, g in o.groups.items()]
+    parts += [f"warning: {o.title}: {text}" for o in outcomes for text in o.warnings] + missing
     text = "\n\n".join(parts)
     (folder / "results.md").write_text(f"# {name}\n\n{text}\n", encoding="utf-8")
     write_page(folder / "results.html", name, {**facts, "weights": outcomes[0].receipt.weights}, outcomes, missing)
@@ -69,7 +74,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", help="a run's folder (its best checkpoint), or one checkpoint's")
     parser.add_argument("--benchmarks", nargs="+", metavar="NAME", help="such as lfw cfp_fp (default: what is there)")
-    parser.add_argument("--data-root", required=True, help="folder of <name>.bin files, or <name>/images and pairs.txt")
+    parser.add_argument("--data-root", help="folder of <name>.bin files, or <name>/images and pairs.txt")
+    parser.add_argument("--identification", metavar="DIR", help="1:N and clustering on a folder with one an identity")
+    parser.add_argument("--landmarks", metavar="CSV", help="keypoints of that folder, for a model that takes them")
     parser.add_argument("--groups", metavar="CSV", help="labels of images (image,race,...) for results by group")
     parser.add_argument("--no-flip", action="store_true", help="leave the mirrored images out")
     parser.add_argument("--cache", metavar="DIR", help="keep embeddings there, and take them from there the next time")

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from facetx.analysis.plots import plot_roc, plot_score_histogram
+from facetx.analysis.plots import plot_ranks, plot_roc, plot_score_histogram, plot_templates
 from facetx.evaluators.groups import groups_table, image_key
-from facetx.evaluators.suite import Outcome, published_table, summary_table
+from facetx.evaluators.suite import Outcome, pairs_of_images, published_table, summary_table
+from facetx.evaluators.templates import TemplateResult
 from facetx.evaluators.verification import markdown_table
 
 STYLE = """
@@ -54,16 +55,12 @@ def write_page(
         missing: What was not, and how to get it.
     """
     absent = "".join(f"<li>{escape(text)}</li>" for text in missing)
+    pairs = pairs_of_images(outcomes)
     body = [
         f"<h1>{escape(model)}</h1>",
         _facts(facts),
-        f"<section><h2>Results</h2>{_table(summary_table(outcomes))}"
-        "<p class=quiet>In percent. Thresholds are chosen on the other folds; both errors are over folds.</p>"
-        f"{_roc(outcomes)}</section>",
-        "<section><h2>Beside published results</h2>"
-        f"<div class=own>{_table(published_table(outcomes, model))}</div>"
-        "<p class=quiet>Accuracies in percent from arXiv 2103.14803, by model and training set.</p></section>",
-        *(_benchmark(outcome) for outcome in outcomes),
+        _results(pairs, model) if pairs else "",
+        *(_pairs(outcome) if outcome in pairs else _other(outcome) for outcome in outcomes),
         f"<section><h2>Not run</h2><ul>{absent}</ul></section>" if absent else "",
     ]
     page = (
@@ -85,13 +82,35 @@ def hardest_pairs(outcome: Outcome, same: bool, count: int = HARDEST) -> list[in
     return of_kind[order[:count]].tolist()
 
 
-def _benchmark(outcome: Outcome) -> str:
-    b, result = outcome.benchmark, outcome.result
+def _results(outcomes: Sequence[Outcome], model: str) -> str:
+    return (
+        f"<section><h2>Results</h2>{_table(summary_table(outcomes))}"
+        "<p class=quiet>In percent. Thresholds are chosen on the other folds; both errors are over folds.</p>"
+        f"{_roc(outcomes)}</section>"
+        "<section><h2>Beside published results</h2>"
+        f"<div class=own>{_table(published_table(outcomes, model))}</div>"
+        "<p class=quiet>Accuracies in percent from arXiv 2103.14803, by model and training set.</p></section>"
+    )
+
+
+def _other(outcome: Outcome) -> str:
+    """A benchmark on templates or identities: its table and its curve."""
+    result = outcome.result
+    draw = plot_templates if isinstance(result, TemplateResult) else plot_ranks
+    return (
+        f"<section><h2>{escape(outcome.title)}</h2><div class=quiet>{escape(outcome.asks)}</div>{_warnings(outcome)}"
+        f"{_table(result.table())}{_plot(lambda file: draw(result, file), f'Curve of {outcome.title}')}"
+        f"<details><summary>Receipt</summary>{_receipt(outcome)}</details></section>"
+    )
+
+
+def _pairs(outcome: Outcome) -> str:
+    result = outcome.result
     threshold = float(result.accuracy.thresholds.mean())
-    plot = _plot(lambda file: plot_score_histogram(result, file), f"Score histogram of {b.title}")
+    plot = _plot(lambda file: plot_score_histogram(result, file), f"Score histogram of {outcome.title}")
     parts = [
-        f"<h2>{escape(b.title)}: {100 * result.accuracy.mean:.2f} %</h2>"
-        f"<div class=quiet>{escape(b.asks)}; {len(result.same)} pairs, {'with' if result.flip else 'without'} flip"
+        f"<h2>{escape(outcome.title)}: {100 * result.accuracy.mean:.2f} %</h2>"
+        f"<div class=quiet>{escape(outcome.asks)}; {result.pairs} pairs, {'with' if result.flip else 'without'} flip"
         f"</div>{_warnings(outcome)}{plot}",
         *(f"<h3>By {escape(a)}, all at the threshold {threshold:.3f}</h3>{_table(groups_table(a, g))}"
           for a, g in outcome.groups.items()),
@@ -153,7 +172,7 @@ def _table(markdown: str) -> str:
 
 
 def _roc(outcomes: Sequence[Outcome]) -> str:
-    curves = {o.benchmark.title: o.result for o in outcomes}
+    curves = {o.title: o.result for o in outcomes}
     return _plot(lambda file: plot_roc(curves, file), "ROC curves")
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from facetx.evaluators.identification import IdentificationResult
+from facetx.evaluators.templates import TemplateResult
 from facetx.evaluators.verification import VerificationResult
 from facetx.metrics.roc import MIN_EXPECTED_ACCEPTS, auc
 
@@ -97,6 +99,34 @@ def plot_score_histogram(result: VerificationResult, path: str | Path) -> None:
     ax.axvline(threshold, color=INK, linewidth=1.2, linestyle="--", label=f"threshold {threshold:.3f}")
     figure.suptitle(f"{result.name}: equal error rate {100 * result.eer:.2f} %", fontsize=11, color=INK)
     figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=3)
+    _save(figure, path)
+
+
+def plot_templates(result: TemplateResult, path: str | Path) -> None:
+    """TAR of templates over a logarithmic FAR axis, with its 95 % interval; dashed where the FAR is not supported."""
+    figure = _figure(7.2, 4.4)
+    ax = _axes(figure, 111, "FAR: different people accepted (%)", "TAR: same person accepted (%)")
+    curve = [t for t in result.curve if t.far > 0]
+    far, tar, low, high = (100 * np.array([getattr(t, k) for t in curve]) for k in ("target", "tar", "low", "high"))
+    firm = next((i for i, t in enumerate(curve) if t.supported), len(curve))  # the first that enough pairs support
+    ax.fill_between(far, low, high, color=COLOURS[0], alpha=0.2, linewidth=0)
+    ax.plot(far[: firm + 1], tar[: firm + 1], color=COLOURS[0], linewidth=1.8, linestyle="--")
+    ax.plot(far[firm:], tar[firm:], color=COLOURS[0], linewidth=1.8)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.set_ylim(0, 101)
+    figure.suptitle(f"{result.name}, {result.flags}: {result.pairs:,} pairs of templates", fontsize=11, color=INK)
+    _save(figure, path)
+
+
+def plot_ranks(result: IdentificationResult, path: str | Path, most: int = 20) -> None:
+    """Share of the images whose identity is among the k closest of all others, k up to ``most`` (CMC)."""
+    figure = _figure(7.2, 4.4)
+    ax = _axes(figure, 111, "closest images looked at (rank)", "identity is among them (%)")
+    ranks = np.arange(1, most + 1)
+    ax.plot(ranks, [100 * result.ranking.rank_k(int(k)) for k in ranks], color=COLOURS[0], linewidth=1.8, marker="o")
+    ax.set(ylim=(0, 101), xticks=[1, *ranks[4::5].tolist()])
+    figure.suptitle(f"{result.images:,} images of {result.identities:,} identities", fontsize=11, color=INK)
     _save(figure, path)
 
 

@@ -63,6 +63,13 @@ class IJBImages:
         keypoints = (transform(matrix, self.points[index]) / self.size).astype(np.float32)
         return {"image": image, "label": 0, "keypoints": keypoints}
 
+    def encoded(self, index: int) -> bytes:
+        """The bytes of the image file of item ``index``. Raises ``DataError`` where it cannot be read."""
+        try:
+            return self.paths[index].read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.paths[index]}: cannot be read: {error.strerror or error}") from None
+
     def describe(self, index: int) -> str:
         """Where item ``index`` comes from, for messages."""
         return str(self.paths[index])

@@ -1,7 +1,8 @@
 """The verification benchmarks of the field: their files, their pairs, where users get them, and published results.
 
-Of each, one of two forms is looked for below a data root: ``<name>.bin`` as InsightFace packs it, or ``<name>/images``
-with the official protocol file beside, or with a ``pairs.txt`` in LFW's format (and ``landmarks.csv`` if there is one).
+Of those on pairs of images, one of two forms is looked for below a data root: ``<name>.bin`` as InsightFace packs it,
+or ``<name>/images`` with the official protocol file beside, or with a ``pairs.txt`` in LFW's format (and
+``landmarks.csv`` if there is one). Of those on templates: ``<name>/loose_crop`` and ``<name>/meta``.
 """
 
 from collections.abc import Callable
@@ -13,11 +14,13 @@ from facetx.data.pairs import Pairs, read_pairs
 from facetx.data.protocols import read_agedb, read_calfw, read_cfp, read_sllfw
 from facetx.errors import UnknownNameError, did_you_mean
 from facetx.evaluators.benchmarks import bin_pairs, listed_pairs
+from facetx.evaluators.templates import TemplateVerification, ijb
 from facetx.evaluators.verification import PairVerification
 
 FOLDS = 10
-"""Of every one of these protocols."""
+"""Of every one of the protocols on pairs."""
 INSIGHTFACE = "among the .bin files of InsightFace's training sets"
+RELEASE = "with crops, landmarks and lists as InsightFace's IJB release has them"
 AUTHORS = "among the .bin files of the Face Transformer's authors"
 
 
@@ -28,10 +31,10 @@ class Benchmark:
     Attributes:
         name: On the command line, and of its files.
         title: In tables.
-        pairs: In its official protocol, half of them of one person.
+        pairs: In its official protocol; of images, half of them are of one person.
         asks: What it is hard by.
         protocol: The official file, or folder, that says which images meet.
-        read: Its reader.
+        read: Its reader; None where templates meet, which has one reader for all of the folder.
         source: Where users get it.
     """
 
@@ -40,7 +43,7 @@ class Benchmark:
     pairs: int
     asks: str
     protocol: str
-    read: Callable[[Path], Pairs]
+    read: Callable[[Path], Pairs] | None
     source: str
 
 
@@ -117,6 +120,24 @@ _TABLE = (
         read=partial(read_cfp, kind="FP"),
         source=f"project page Celebrities in Frontal-Profile, cfpw.io; {INSIGHTFACE}",
     ),
+    Benchmark(
+        name="ijbb",
+        title="IJB-B",
+        pairs=8_010_270,
+        asks="templates of stills and video frames (Whitelam et al. 2017)",
+        protocol="meta",
+        read=None,
+        source=f"NIST, on request (Face Challenges); {RELEASE}",
+    ),
+    Benchmark(
+        name="ijbc",
+        title="IJB-C",
+        pairs=15_658_489,
+        asks="templates of stills and video frames (Maze et al. 2018)",
+        protocol="meta",
+        read=None,
+        source=f"NIST, on request (Face Challenges); {RELEASE}",
+    ),
 )
 BENCHMARKS = {benchmark.name: benchmark for benchmark in _TABLE}
 
@@ -141,7 +162,7 @@ class Found:
     Attributes:
         benchmark: Which.
         path: Its ``.bin``, or its folder.
-        protocol: In the folder, the official file or ``pairs.txt``.
+        protocol: In the folder, the official file or ``pairs.txt``; None of a ``.bin`` and of templates.
         landmarks: Its file of landmarks, where there is one.
     """
 
@@ -150,7 +171,7 @@ class Found:
     protocol: Path | None = None
     landmarks: Path | None = None
 
-    def open(self, size: int, flip: bool = True, keypoints: bool = False) -> PairVerification:
+    def open(self, size: int, flip: bool = True, keypoints: bool = False) -> PairVerification | TemplateVerification:
         """The evaluator.
 
         Args:
@@ -158,10 +179,12 @@ class Found:
             flip: Sum the embeddings of an image and of its mirror.
             keypoints: Whether the model takes the keypoints of the landmarks too.
         """
-        name = self.benchmark.name
+        name, official = self.benchmark.name, self.benchmark.read
+        if official is None:
+            return ijb(str(self.path), "ijbc" if name == "ijbc" else "ijbb", size, flip=flip)
         if self.protocol is None:
             return bin_pairs(str(self.path), FOLDS, size, flip, name)
-        read = read_pairs if self.protocol.name == "pairs.txt" else self.benchmark.read
+        read = read_pairs if self.protocol.name == "pairs.txt" else official
         landmarks = str(self.landmarks) if keypoints and self.landmarks is not None else None
         return listed_pairs(read(self.protocol), str(self.path / "images"), size, landmarks, flip, name)
 
@@ -176,6 +199,8 @@ def get_benchmark(name: str) -> Benchmark:
 def find_benchmark(benchmark: Benchmark, root: str | Path) -> Found | None:
     """Its files below a data root, the folder rather than the ``.bin``; None where there are none."""
     folder, packed = Path(root) / benchmark.name, Path(root) / f"{benchmark.name}.bin"
+    if benchmark.read is None:
+        return Found(benchmark, folder) if (folder / "meta").is_dir() and (folder / "loose_crop").is_dir() else None
     protocols = [p for p in (folder / "pairs.txt", folder / benchmark.protocol) if p.exists()]
     if (folder / "images").is_dir() and protocols:
         landmarks = folder / "landmarks.csv"
@@ -186,8 +211,9 @@ def find_benchmark(benchmark: Benchmark, root: str | Path) -> Found | None:
 def how_to_get(benchmark: Benchmark, root: str | Path) -> str:
     """What was looked for and where users get it, for a benchmark that is missing."""
     folder = Path(root) / benchmark.name
-    files = " or ".join(sorted({"pairs.txt", benchmark.protocol}))
-    return (
-        f"{benchmark.title}: not there; looked for {folder}.bin and for {folder}/images with {files} beside it. "
-        f"Get it from: {benchmark.source}"
-    )
+    if benchmark.read is None:
+        looked = f"{folder}/loose_crop and {folder}/meta"
+    else:
+        files = " or ".join(sorted({"pairs.txt", benchmark.protocol}))
+        looked = f"{folder}.bin and for {folder}/images with {files} beside it"
+    return f"{benchmark.title}: not there; looked for {looked}. Get it from: {benchmark.source}"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from facetx.errors import DataError
 from facetx.evaluators.embedding import Backbone, FaceDataset, embed_views
+from facetx.evaluators.receipt import Terms
 from facetx.evaluators.verification import markdown_table
 from facetx.metrics.clustering import ClusterScores, cluster_scores, single_linkage
 from facetx.metrics.identification import (
@@ -24,6 +25,17 @@ RANKS = (1, 5, 10)
 FPIRS = (0.01, 0.1)
 CLUSTERED = 5000
 """Images of each half of the identities that are clustered, at most: it takes their number squared."""
+
+DEFINITIONS = {
+    "similarity": "cosine of the embeddings; ties count against the system",
+    "rank": "share of the images whose identity is among the k closest of all other images",
+    "map": "mean over the images of the mean share of right ones down to each right one",
+    "closest_of": "share of trials in which an image is closest to its own identity's, of one each of N identities",
+    "tpir@fpir": "share of the images of known people whose closest gallery image is theirs and above the lowest "
+    "threshold that at most that share of the unknown people's images exceeds; half of the identities are unknown, the "
+    "first image of each of the others is the gallery",
+    "pairwise_f, bcubed_f": "of single-linkage clusters of half of the identities, at the threshold best on the others",
+}
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,7 @@ class IdentificationResult:
             "images": self.images,
             "identities": self.identities,
             "settings": {"flip": self.flip, "references": self.references},
+            "definitions": DEFINITIONS,
         }
 
     def table(self) -> str:
@@ -132,6 +145,15 @@ class Identification:
             images=len(labels),
             identities=self.dataset.num_classes,
             flip=self.flip,
+        )
+
+    def terms(self) -> Terms:
+        """For the receipt."""
+        return Terms(
+            items=np.arange(len(self.dataset)),
+            protocol=[(self.dataset.labels, "<i8"), ([self.references, self.seed, CLUSTERED], "<i8")],
+            flip=self.flip,
+            definitions=DEFINITIONS,
         )
 
     def _half_of_identities(self) -> NDArray[np.bool_]:

@@ -1,39 +1,56 @@
-"""What a result was measured with and on, by hashes: two results may be compared where these agree.
-
-Legend: N pairs, M distinct images.
-"""
+"""What a result was measured with and on, by hashes: two results may be compared where these agree."""
 
 import hashlib
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 import facetx
 from facetx.evaluators.embedding import FaceDataset
-from facetx.evaluators.verification import DEFINITIONS, THRESHOLDS, PairVerification
 
 NORM = "the views' embeddings are summed, then scaled to length 1"
 
 
 @dataclass(frozen=True)
+class Terms:
+    """On what an evaluator measures, and how.
+
+    Attributes:
+        items: Items of its data set in the order of their use, as often as they are used.
+        protocol: (array, type that it is hashed in): all that says what is done with the items.
+        flip: Whether mirrors are used.
+        definitions: Number -> what it is, in words.
+        thresholds: How they are chosen, in a word, where there are any.
+        norm: How embeddings become unit vectors.
+    """
+
+    items: NDArray[np.int64]
+    protocol: Sequence[tuple[ArrayLike, str]]
+    flip: bool
+    definitions: dict[str, str]
+    thresholds: str | None = None
+    norm: str = NORM
+
+
+@dataclass(frozen=True)
 class Receipt:
-    """How one result of verification came about. Hashes are SHA-256, in hexadecimal.
+    """How one result came about. Hashes are SHA-256, in hexadecimal.
 
     Attributes:
         weights: Of the backbone's state dict: names, types, shapes and bytes, in the order of the names.
-        images: Of the bytes of the image files that the pairs use, in the order in which the pairs first use them. So
-            a folder and a ``.bin`` of the same files agree.
-        pairs: Of which images meet, the labels and the folds. Images count by that order and not by their names or
-            content: the same protocol on re-aligned images has the same hash.
+        images: Of the bytes of the image files that are used, in the order of their first use. So a folder and a
+            ``.bin`` of the same files agree.
+        pairs: Of the protocol: of pairs, which images meet, the labels and the folds. Images count by that order and
+            not by their names or content: the same protocol on re-aligned images has the same hash.
         keypoints: Of the keypoints of these images in that order, where the model takes keypoints.
         flip: Whether mirrors were used.
         norm: How embeddings become unit vectors.
-        thresholds: How the folds' thresholds are chosen, "grid" or "exact".
+        thresholds: How the folds' thresholds are chosen, "grid" or "exact"; None where there are no folds.
         input: The model's contract: size, colour order, mean, std, alignment.
         definitions: In words, of every number.
         precision: "fp32" or "bf16".
@@ -47,7 +64,7 @@ class Receipt:
     keypoints: str | None
     flip: bool
     norm: str
-    thresholds: str
+    thresholds: str | None
     input: dict[str, Any]
     definitions: dict[str, str]
     precision: str
@@ -59,33 +76,33 @@ class Receipt:
         return asdict(self)
 
 
-def make_receipt(evaluator: PairVerification, backbone: Any, amp: bool = False, seed: int | None = None) -> Receipt:
-    """The receipt of ``evaluator.result(backbone, amp=amp)``; reads each image file of the pairs once.
+def make_receipt(evaluator: Any, backbone: Any, amp: bool = False, seed: int | None = None) -> Receipt:
+    """The receipt of ``evaluator.result(backbone, amp=amp)``; reads each image file once.
 
     Args:
-        evaluator: The benchmark.
+        evaluator: The benchmark, with a ``dataset`` and ``terms()``.
         backbone: The model.
         amp: Whether it runs in bf16.
         seed: Of its training, where known.
     """
-    dataset = evaluator.dataset
-    used, place = np.unique(np.stack([evaluator.first, evaluator.second], axis=1), return_inverse=True)  # (M,), (2N,)
-    digests = [content_digest(dataset, int(i)) for i in used]
-    content = np.unique(digests, return_inverse=True)[1]  # equal files are one image
-    number, order = _by_first_use(content[place.ravel()])
-    first_use = used[place.ravel()[order]]
-    keypoints = [dataset[int(i)]["keypoints"] for i in first_use] if backbone.needs_keypoints else None
-    folds = np.unique(evaluator.fold, return_inverse=True)[1]
+    dataset, terms = evaluator.dataset, evaluator.terms()
+    digest = {i: content_digest(dataset, i) for i in np.unique(terms.items).tolist()}
+    first_use: dict[str, int] = {}  # image's digest -> its first item; equal files are one image
+    for i in terms.items.tolist():
+        first_use.setdefault(digest[i], i)
+    number = {image: n for n, image in enumerate(first_use)}
+    numbers = [number[digest[i]] for i in terms.items.tolist()]
+    keypoints = [dataset[i]["keypoints"] for i in first_use.values()] if backbone.needs_keypoints else None
     return Receipt(
         weights=weights_digest(backbone),
-        images=_sha256(digests[i].encode() for i in place.ravel()[order]),
-        pairs=_sha256(_bytes(a, kind) for a, kind in ((number, "<i8"), (evaluator.same, "|b1"), (folds, "<i8"))),
+        images=_sha256(image.encode() for image in first_use),
+        pairs=_sha256(_bytes(a, kind) for a, kind in ((numbers, "<i8"), *terms.protocol)),
         keypoints=None if keypoints is None else _sha256(_bytes(points, "<f4") for points in keypoints),
-        flip=evaluator.flip,
-        norm=NORM,
-        thresholds=evaluator.thresholds,
+        flip=terms.flip,
+        norm=terms.norm,
+        thresholds=terms.thresholds,
         input={k: list(v) if isinstance(v, tuple) else v for k, v in backbone.contract.as_dict().items()},  # as in JSON
-        definitions={**DEFINITIONS, "thresholds": THRESHOLDS[evaluator.thresholds]},
+        definitions=terms.definitions,
         precision="bf16" if amp else "fp32",
         versions={
             "facetx": facetx.__version__,
@@ -113,13 +130,6 @@ def content_digest(dataset: FaceDataset, index: int) -> str:
         return hashlib.sha256(dataset.encoded(index)).hexdigest()
     image = dataset[index]["image"]
     return _sha256([str(image.shape).encode(), _bytes(image, "|u1")])
-
-
-def _by_first_use(items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Items numbered anew, 0, 1, ... as they first appear; and where each first appears."""
-    _, first, inverse = np.unique(items, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    return np.argsort(order)[inverse], first[order]
 
 
 def _bytes(array: Any, kind: str) -> bytes:

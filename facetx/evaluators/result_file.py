@@ -27,14 +27,13 @@ def write_result(path: str | Path, result: VerificationResult, receipt: Receipt,
     Args:
         more: Plain values that stand beside it, such as the model's checkpoint or the results of groups.
     """
+    arrays = {name: _encode(getattr(result, name), kind) for name, kind in KINDS.items()}
+    write_json(path, {"format": FORMAT, **result.as_dict(), **more, "receipt": receipt.as_dict(), "arrays": arrays})
+
+
+def write_json(path: str | Path, content: dict[str, Any]) -> None:
+    """Writes plain, finite values; the file appears whole or not at all, its folder is made where it is missing."""
     path = Path(path)
-    content = {
-        "format": FORMAT,
-        **result.as_dict(),
-        **more,
-        "receipt": receipt.as_dict(),
-        "arrays": {name: _encode(getattr(result, name), kind) for name, kind in KINDS.items()},
-    }
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".part")
     draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

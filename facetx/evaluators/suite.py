@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from facetx.evaluators.benchmarks import identification
 from facetx.evaluators.catalog import PUBLISHED, Benchmark, Found, find_benchmark
 from facetx.evaluators.embedding import embed_views
 from facetx.evaluators.groups import Labels, results_by_group
 from facetx.evaluators.inputs import InputCheck, check_inputs
 from facetx.evaluators.receipt import Receipt, make_receipt
-from facetx.evaluators.result_file import write_result
-from facetx.evaluators.verification import PairVerification, VerificationResult, markdown_table
+from facetx.evaluators.result_file import write_json, write_result
+from facetx.evaluators.verification import VerificationResult, markdown_table
 from facetx.metrics.groups import GroupRates
 
 
@@ -23,29 +24,28 @@ class Outcome:
     """One benchmark that was run.
 
     Attributes:
-        benchmark: Which.
+        name: Of its file.
+        title: In tables.
+        asks: What it is hard by.
         evaluator: Its images and pairs.
-        result: What came out.
+        result: What came out: a ``VerificationResult``, ``TemplateResult`` or ``IdentificationResult``.
         receipt: How.
         inputs: The images beside the model's contract.
-        groups: Rates of each group of each attribute, where labels were given.
+        warnings: What a reader of the numbers has to know.
+        groups: Of pairs, rates of each group of each attribute, where labels were given.
         seconds: For all of it.
     """
 
-    benchmark: Benchmark
-    evaluator: PairVerification
-    result: VerificationResult
+    name: str
+    title: str
+    asks: str
+    evaluator: Any
+    result: Any
     receipt: Receipt
     inputs: InputCheck
+    warnings: list[str]
     groups: dict[str, list[GroupRates]]
     seconds: float
-
-    @property
-    def warnings(self) -> list[str]:
-        """What a reader of the numbers has to know."""
-        pairs = len(self.result.same)
-        part = f"pairs: {pairs} of the protocol's {self.benchmark.pairs}; not comparable with published results"
-        return self.inputs.warnings + ([part] if pairs != self.benchmark.pairs else [])
 
 
 def find_benchmarks(benchmarks: Sequence[Benchmark], root: str | Path) -> tuple[list[Found], list[Benchmark]]:
@@ -54,72 +54,129 @@ def find_benchmarks(benchmarks: Sequence[Benchmark], root: str | Path) -> tuple[
     return [found for _, found in there if found is not None], [b for b, found in there if found is None]
 
 
-def run_benchmark(
-    backbone: Any,
-    found: Found,
-    *,
-    flip: bool = True,
-    labels: Labels | None = None,
-    seed: int | None = None,
-    embed: Callable[..., Any] = embed_views,
-    amp: bool = False,
-    **how: Any,
-) -> Outcome:
+def run_benchmark(backbone: Any, found: Found, *, flip: bool = True, **how: Any) -> Outcome:
     """Runs one benchmark with all that makes its number trustworthy.
 
     Args:
         backbone: The model.
         found: Of ``find_benchmarks``.
         flip: Sum the embeddings of an image and of its mirror.
-        labels: Of ``read_groups``.
+        how: Of ``measure``.
+    """
+    b = found.benchmark
+    evaluator = found.open(backbone.contract.size, flip, backbone.needs_keypoints)
+    outcome = measure(backbone, evaluator, b.name, b.title, b.asks, landmarks=found.landmarks, **how)
+    pairs = outcome.result.pairs
+    if pairs != b.pairs:
+        words = f"pairs: {pairs} of the protocol's {b.pairs}; not comparable with published results"
+        outcome.warnings.append(words)
+    return outcome
+
+
+def run_identification(
+    backbone: Any, root: str | Path, *, landmarks: str | Path | None = None, flip: bool = True, **how: Any
+) -> Outcome:
+    """1:N and clustering on any folder of identities.
+
+    Args:
+        backbone: The model.
+        root: ``root/<identity>/<image>``.
+        landmarks: CSV file of its keypoints.
+        flip: Sum the embeddings of an image and of its mirror.
+        how: Of ``measure``.
+
+    Raises ``DataError`` for too few identities.
+    """
+    marks = None if landmarks is None else str(landmarks)
+    evaluator = identification(str(root), "all", size=backbone.contract.size, landmarks=marks, flip=flip)
+    asks = "each image against all others, one person among several, strangers, and clusters"
+    return measure(
+        backbone, evaluator, "identification", f"1:N, {Path(root).resolve().name}", asks, landmarks=landmarks, **how
+    )
+
+
+def measure(
+    backbone: Any,
+    evaluator: Any,
+    name: str,
+    title: str,
+    asks: str,
+    *,
+    landmarks: str | Path | None = None,
+    labels: Labels | None = None,
+    seed: int | None = None,
+    embed: Callable[..., Any] = embed_views,
+    amp: bool = False,
+    **how: Any,
+) -> Outcome:
+    """An evaluator's result with its receipt, and its images beside the model's contract.
+
+    Args:
+        backbone, evaluator: What to run on what.
+        name, title, asks: Of the outcome.
+        landmarks: CSV file of the images' keypoints, to check their alignment by.
+        labels: Of ``read_groups``, for pairs.
         seed: Of the model's training, for the receipt.
         embed: Stands in for ``embed_views``, such as an ``EmbeddingCache``.
         amp, how: Of ``embed_views``: device, batch_size, workers.
     """
     began = time.perf_counter()
-    evaluator = found.open(backbone.contract.size, flip, backbone.needs_keypoints)
-    used = np.unique([evaluator.first, evaluator.second])
-    inputs = check_inputs(backbone.contract, evaluator.dataset, used, found.landmarks)
+    inputs = check_inputs(backbone.contract, evaluator.dataset, np.unique(evaluator.terms().items), landmarks)
     result = evaluator.result(backbone, embed=embed, amp=amp, **how)
     receipt = make_receipt(evaluator, backbone, amp, seed)
-    groups = results_by_group(evaluator, result, labels or {})
-    return Outcome(found.benchmark, evaluator, result, receipt, inputs, groups, time.perf_counter() - began)
+    of_pairs = isinstance(result, VerificationResult)
+    groups = results_by_group(evaluator, result, labels) if of_pairs and labels else {}
+    seconds = time.perf_counter() - began
+    return Outcome(name, title, asks, evaluator, result, receipt, inputs, list(inputs.warnings), groups, seconds)
+
+
+def pairs_of_images(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Those of 1:1 verification over folds, which share tables and curves."""
+    return [outcome for outcome in outcomes if isinstance(outcome.result, VerificationResult)]
+
+
+def tables(outcomes: Sequence[Outcome], model: str) -> list[str]:
+    """Markdown: the pairs in one table, beside published results, then each other benchmark in its own."""
+    pairs = pairs_of_images(outcomes)
+    shared = [summary_table(pairs), published_table(pairs, model)] if pairs else []
+    return shared + [outcome.result.table() for outcome in outcomes if outcome not in pairs]
 
 
 def summary_table(outcomes: Sequence[Outcome]) -> str:
-    """A Markdown table with a row a benchmark."""
+    """A Markdown table with a row a benchmark on pairs."""
     head = ("%", "pairs", "accuracy", "std", "standard error", "AUC", "EER", "TAR at FAR <= 1e-3")
     rows = []
     for outcome in outcomes:
         r = outcome.result
         tar = next(t for t in r.tars if t.target == 1e-3)
         numbers = (r.accuracy.mean, r.accuracy.std, r.accuracy.se, r.auc, r.eer, tar.tar)
-        row = [outcome.benchmark.title, f"{len(r.same)}", *(f"{100 * n:.2f}" for n in numbers)]
+        row = [outcome.title, f"{r.pairs}", *(f"{100 * n:.2f}" for n in numbers)]
         rows.append((*row[:-1], row[-1] if tar.supported else f"{row[-1]} (too few pairs)"))
     return markdown_table(head, rows)
 
 
 def published_table(outcomes: Sequence[Outcome], model: str) -> str:
     """A Markdown table of accuracies in percent: the model's, and those of the literature."""
-    columns = [o.benchmark for o in outcomes if any(o.benchmark.name in row for row in PUBLISHED.values())]
-    own = {o.benchmark.name: 100 * o.result.accuracy.mean for o in outcomes}
+    columns = [o for o in outcomes if any(o.name in row for row in PUBLISHED.values())]
+    own = {o.name: 100 * o.result.accuracy.mean for o in outcomes}
     rows = [
-        (name, *(f"{row[b.name]:.2f}" if b.name in row else "-" for b in columns))
+        (name, *(f"{row[o.name]:.2f}" if o.name in row else "-" for o in columns))
         for name, row in {model: own, **PUBLISHED}.items()
     ]
-    return markdown_table(("accuracy, %", *(b.title for b in columns)), rows)
+    return markdown_table(("accuracy, %", *(o.title for o in columns)), rows)
 
 
 def write_outcome(path: str | Path, outcome: Outcome, model: dict[str, Any]) -> None:
-    """Writes one benchmark's JSON: the result with its scores and receipt, the inputs, the groups, and the model."""
-    write_result(
-        path,
-        outcome.result,
-        outcome.receipt,
-        model=model,
-        benchmark={"title": outcome.benchmark.title, "pairs": outcome.benchmark.pairs},
-        inputs=outcome.inputs.as_dict(),
-        warnings=outcome.warnings,
-        groups={attribute: [asdict(g) for g in groups] for attribute, groups in outcome.groups.items()},
-        seconds=round(outcome.seconds, 2),
-    )
+    """Writes one benchmark's JSON: the result with its receipt (of pairs, all scores too), inputs, groups, and model."""
+    more = {
+        "model": model,
+        "title": outcome.title,
+        "inputs": outcome.inputs.as_dict(),
+        "warnings": outcome.warnings,
+        "groups": {attribute: [asdict(g) for g in groups] for attribute, groups in outcome.groups.items()},
+        "seconds": round(outcome.seconds, 2),
+    }
+    if isinstance(outcome.result, VerificationResult):
+        write_result(path, outcome.result, outcome.receipt, **more)
+    else:
+        write_json(path, {**outcome.result.as_dict(), **more, "receipt": outcome.receipt.as_dict()})

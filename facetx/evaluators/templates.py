@@ -11,12 +11,25 @@ from numpy.typing import NDArray
 from facetx.data.ijb import IJBImages, read_media, read_points, read_subjects, read_template_pairs
 from facetx.errors import DataError
 from facetx.evaluators.embedding import Backbone, FaceDataset, embed_views
+from facetx.evaluators.receipt import Terms
 from facetx.evaluators.verification import markdown_table, short
 from facetx.metrics.roc import TarAtFar, tar_at_far
 from facetx.metrics.templates import TemplateSearch, pool_templates, search_templates, template_scores
 
-FARS = (1e-1, 1e-2, 1e-3, 1e-4)
+FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+CURVE = tuple(10 ** (-6 + k / 8) for k in range(48))
+"""FARs of the ROC's points: eight a decade, from 1e-6 on."""
 Ints = NDArray[np.int64]
+
+DEFINITIONS = {
+    "template": "its images' embeddings are averaged within each medium, and the media's means are summed",
+    "flags": "N: embeddings count by their length; D: by the detector's score; F: those of the mirrors are added",
+    "similarity": "cosine of the templates; a pair is accepted where it is above the threshold",
+    "tar@far": "at the lowest threshold whose FAR <= the target, not interpolated; 95 % Wilson interval",
+    "rank": "share of the probes, of subjects in the gallery, whose subject is among the k closest; mean of galleries",
+    "tpir@fpir": "share of these probes whose subject is closest and above the lowest threshold that at most that "
+    "share of the probes of other subjects exceeds; mean of the galleries",
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,7 @@ class TemplateResult:
         name: Of the benchmark.
         flags: "N1D1F1" where the norms of the embeddings, the detector's scores and mirrors count, 0 where they do not.
         tars: TAR at each of ``FARS``.
+        curve: TAR at each of ``CURVE``, to be drawn.
         search: Of the probes in the galleries, None where their lists are not there.
         images, templates, pairs: How many.
     """
@@ -34,6 +48,7 @@ class TemplateResult:
     name: str
     flags: str
     tars: list[TarAtFar]
+    curve: list[TarAtFar]
     search: TemplateSearch | None
     images: int
     templates: int
@@ -60,6 +75,7 @@ class TemplateResult:
             "images": self.images,
             "templates": self.templates,
             "pairs": self.pairs,
+            "definitions": DEFINITIONS,
         }
 
     def table(self) -> str:
@@ -123,14 +139,31 @@ class TemplateVerification:
                 found = search_templates(probes, galleries)
         except ValueError as error:
             raise DataError(f"{self.name}: {error}") from error
+        points = tar_at_far(scores, same, (*FARS, *CURVE))
         return TemplateResult(
             name=self.name,
             flags=f"{pooled.flags}F{int(self.flip)}",
-            tars=tar_at_far(scores, same, FARS),
+            tars=points[: len(FARS)],
+            curve=points[len(FARS) :],
             search=found,
             images=len(self.dataset),
             templates=len(pooled.ids),
             pairs=len(same),
+        )
+
+    def terms(self) -> Terms:
+        """For the receipt."""
+        first, second, same = self.pairs
+        lists = [self.templates, self.media, first, second]
+        if self.search is not None:
+            lists += [part for templates in (self.search[0], *self.search[1]) for part in templates]
+        weights = [] if self.detector_scores is None else [(self.detector_scores, "<f4")]
+        return Terms(
+            items=np.arange(len(self.dataset)),
+            protocol=[*((a, "<i8") for a in lists), (same, "|b1"), *weights],
+            flip=self.flip,
+            definitions=DEFINITIONS,
+            norm=f"N{int(self.norm)}D{int(self.detector_scores is not None)}",
         )
 
 

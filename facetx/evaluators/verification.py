@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from facetx.evaluators.embedding import Backbone, FaceDataset, embed_views
+from facetx.evaluators.receipt import Terms
 from facetx.metrics.roc import Roc, TarAtFar, auc, eer, roc, tar_at_far
 from facetx.metrics.verification import FoldAccuracy, cosine_scores, tenfold_accuracy
 
@@ -54,6 +55,10 @@ class VerificationResult:
     xnorm: float
     flip: bool
     mean_keypoints: int | None = None
+
+    @property
+    def pairs(self) -> int:
+        return len(self.same)
 
     @cached_property
     def roc(self) -> Roc:
@@ -213,6 +218,17 @@ class PairVerification:
             xnorm=float(np.linalg.norm(views, axis=2)[:, place].mean()),
             flip=self.flip,
             mean_keypoints=self.mean_keypoints,
+        )
+
+    def terms(self) -> Terms:
+        """For the receipt."""
+        folds = np.unique(self.fold, return_inverse=True)[1]
+        return Terms(
+            items=np.stack([self.first, self.second], axis=1).ravel(),
+            protocol=[(self.same, "|b1"), (folds, "<i8")],
+            flip=self.flip,
+            definitions={**DEFINITIONS, "thresholds": THRESHOLDS[self.thresholds]},
+            thresholds=self.thresholds,
         )
 
 

@@ -57,7 +57,8 @@ def root(faces, tmp_path):
 
 
 def test_the_table_is_the_fields():
-    assert list(BENCHMARKS) == ["lfw", "sllfw", "calfw", "cplfw", "talfw", "agedb_30", "cfp_ff", "cfp_fp"]
+    pairs = ["lfw", "sllfw", "calfw", "cplfw", "talfw", "agedb_30", "cfp_ff", "cfp_fp"]
+    assert list(BENCHMARKS) == [*pairs, "ijbb", "ijbc"]
     assert {b.name for b in BENCHMARKS.values() if b.pairs == 7000} == {"cfp_ff", "cfp_fp"}
     assert PUBLISHED["ViT-P12S8, MS1M"]["agedb_30"] == 98.05
     for row in PUBLISHED.values():
@@ -70,11 +71,12 @@ def test_the_table_is_the_fields():
 def test_what_is_there_is_found_and_the_rest_explained(root, tmp_path):
     there, absent = find_benchmarks(list(BENCHMARKS.values()), root)
     assert [(f.benchmark.name, f.path.name) for f in there] == [("lfw", "lfw"), ("calfw", "calfw.bin")]
-    assert len(absent) == 6
+    assert len(absent) == 8
     told = how_to_get(BENCHMARKS["cfp_fp"], root)
     assert f"{root / 'cfp_fp'}.bin" in told
     assert "cfpw.io" in told
     assert "Protocol or pairs.txt" in told
+    assert f"looked for {root / 'ijbc'}/loose_crop and {root / 'ijbc'}/meta" in how_to_get(BENCHMARKS["ijbc"], root)
     assert find_benchmark(BENCHMARKS["lfw"], tmp_path) is None
 
 
@@ -109,7 +111,7 @@ def test_folder_and_bin_give_one_number_and_one_page(root, tmp_path):
 
     write_outcome(tmp_path / "lfw.json", folder, {"step": 3})
     written = json.loads((tmp_path / "lfw.json").read_text())
-    assert written["benchmark"]["title"] == "LFW"
+    assert written["title"] == "LFW"
     assert written["inputs"]["images"] == len(np.unique([folder.evaluator.first, folder.evaluator.second]))
     assert read_result(tmp_path / "lfw.json")[1] == folder.receipt
 

@@ -1,15 +1,20 @@
 """An IJB of eight people, from its lists to its numbers."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 from torch import nn
 
+from facetx.analysis.page import write_page
 from facetx.contract import InputContract
 from facetx.data.align import ARCFACE
 from facetx.errors import DataError
+from facetx.evaluators.catalog import BENCHMARKS
+from facetx.evaluators.receipt import make_receipt
+from facetx.evaluators.suite import find_benchmarks, run_benchmark, tables, write_outcome
 from facetx.evaluators.templates import ijb
 from facetx.metrics.templates import pool_templates, template_scores
 
@@ -62,7 +67,7 @@ def test_from_lists_to_numbers(root):
     assert result.search.strangers == [4, 4]
     assert list(dict(task(Blocks()))) == list(result.summary())
     plain = json.loads(json.dumps(result.as_dict(), allow_nan=False))
-    assert [t["supported"] for t in plain["tar_at_far"]] == [False] * 4
+    assert [t["supported"] for t in plain["tar_at_far"]] == [False] * 6
     assert "| ijbc, N1D1F1 " in result.table()
     assert ijb(str(root), size=32, norm=False, detector=False, flip=False).result(Blocks()).flags == "N0D0F0"
 
@@ -89,3 +94,31 @@ def test_lists_that_do_not_fit_are_named(root):
     (root / "meta/ijbc_face_tid_mid.txt").write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(DataError, match="list different images"):
         ijb(str(root), size=32)
+
+
+def test_it_is_a_benchmark_among_the_others(root, tmp_path):
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all/ijbc").symlink_to(root)
+    (found,), _ = find_benchmarks(list(BENCHMARKS.values()), tmp_path / "all")
+    outcome = run_benchmark(Blocks(), found, seed=5)
+    assert outcome.warnings[-1] == "pairs: 64 of the protocol's 15658489; not comparable with published results"
+    assert tables([outcome], "mine") == [outcome.result.table()]
+    write_outcome(tmp_path / "ijbc.json", outcome, {"step": 3})
+    written = json.loads((tmp_path / "ijbc.json").read_text())
+    assert written["summary"] == outcome.result.summary()
+    assert written["receipt"] == outcome.receipt.as_dict()
+    write_page(tmp_path / "page.html", "mine", {}, [outcome])
+    page = (tmp_path / "page.html").read_text()
+    assert "<h2>IJB-C</h2>" in page
+    assert page.count("data:image/png") == 1
+
+
+def test_its_receipt_tells_lists_and_flags_apart(root):
+    task = ijb(str(root), size=32)
+    base = make_receipt(task, Blocks())
+    assert base.norm == "N1D1"
+    assert make_receipt(ijb(str(root), size=32), Blocks()) == base
+    assert make_receipt(ijb(str(root), size=32, norm=False), Blocks()) == replace(base, norm="N0D1")
+    task.media = task.media + (task.templates == 3)
+    assert make_receipt(task, Blocks()) == replace(base, pairs=make_receipt(task, Blocks()).pairs)
+    assert make_receipt(task, Blocks()).pairs != base.pairs

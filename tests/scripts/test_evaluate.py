@@ -87,6 +87,27 @@ def test_the_short_way_for_lfw_leaves_the_same_receipt(script, small, data, tmp_
     assert a["arrays"] == b["arrays"]
 
 
+def test_any_folder_of_identities_by_1_to_n(script, small, faces, tmp_path):
+    run = tmp_path / "run"
+    facetx.start_run(check_settings({**small, "evaluators": [], "select": None}), run)
+    told = script("evaluate.py", "--checkpoint", run, "--identification", faces, "--workers", 0)
+    assert told.returncode == 0, told.err
+    assert "| rank1 " in told.out
+    assert "30 images, 6 identities, with flip" in told.out
+    written = json.loads((run / "benchmarks/identification.json").read_text())
+    assert written["receipt"]["thresholds"] is None
+    page = (run / "benchmarks/results.html").read_text()
+    assert page.count("data:image/png") == 1
+    assert "Beside published results" not in page
+    refused = script("compare_results.py", *2 * [run / "benchmarks/identification.json"])
+    assert refused.returncode == 2
+    assert "no result with its scores" in refused.err
+
+
+def test_nothing_to_do(script):
+    assert "name --data-root, --identification, or both" in script("evaluate.py", "--checkpoint", "x").err
+
+
 def test_nothing_there(script, tmp_path):
     told = script("evaluate.py", "--data-root", tmp_path, "--benchmarks", "cfp_fp")
     assert told.returncode == 2
