@@ -1,7 +1,7 @@
 """Face Transformer: ViT on overlapping patches (Zhong & Deng 2021, arXiv 2103.14803).
 
 A 112x112 face gives 14 x 14 tokens under a window that moves by 8 pixels. The window's size names the model: 8 does
-not overlap, 10 and 12 do. With a class token, whose last state is the embedding.
+not overlap, 10 and 12 do.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from facetx.backbones.base import layer_count, rename_state
-from facetx.contract import InputContract
-from facetx.nn import ClassToken, Encoder, EncoderSizes, FaceTransformer, LearnedPositions, PatchTokens
+from facetx.backbones.vit import TokensToFeature, patch_vit
+from facetx.nn import EncoderSizes, FaceTransformer
 
 # Section 4.1 of the paper: 63.2 M parameters (P8S8), 63.3 M (P10S8, P12S8).
 BASE = EncoderSizes(dim=512, depth=20, heads=8, head_dim=64, mlp_dim=2048, dropout=0.1)
@@ -19,56 +19,55 @@ BASE = EncoderSizes(dim=512, depth=20, heads=8, head_dim=64, mlp_dim=2048, dropo
 TINY = EncoderSizes(dim=128, depth=6, heads=4, head_dim=32, mlp_dim=512, dropout=0.0)
 
 
-def vit_p8s8(image_size: int = 112, **sizes: Unpack[EncoderSizes]) -> FaceTransformer:
+def vit_p8s8(
+    image_size: int = 112, pooling: TokensToFeature = "class_token", **sizes: Unpack[EncoderSizes]
+) -> FaceTransformer:
     """ViT-P8S8: patches of 8 pixels that do not overlap.
 
     Args:
         image_size: Pixels a side, a multiple of 8.
+        pooling: The class token's last state, as in the paper, or "flatten" as in ``facetx.backbones.vit.vit``.
         sizes: Any of the encoder's (``facetx.nn.Encoder``) in place of the paper's. ``attention_scale`` is
             ``head_dim ** -0.5`` as the paper writes; the authors' code, and so their weights, have ``dim ** -0.5``.
 
     Returns a model from (B, 3, image_size, image_size) to (B, dim).
     """
-    return _sliding_vit(image_size, 8, 0, BASE | sizes)
+    return patch_vit(image_size, 8, 8, 0, pooling, BASE | sizes)
 
 
-def vit_p10s8(image_size: int = 112, **sizes: Unpack[EncoderSizes]) -> FaceTransformer:
+def vit_p10s8(
+    image_size: int = 112, pooling: TokensToFeature = "class_token", **sizes: Unpack[EncoderSizes]
+) -> FaceTransformer:
     """ViT-P10S8: patches of 10 pixels every 8, padding 1. Arguments as in ``vit_p8s8``."""
-    return _sliding_vit(image_size, 10, 1, BASE | sizes)
+    return patch_vit(image_size, 10, 8, 1, pooling, BASE | sizes)
 
 
-def vit_p12s8(image_size: int = 112, **sizes: Unpack[EncoderSizes]) -> FaceTransformer:
+def vit_p12s8(
+    image_size: int = 112, pooling: TokensToFeature = "class_token", **sizes: Unpack[EncoderSizes]
+) -> FaceTransformer:
     """ViT-P12S8: patches of 12 pixels every 8, padding 4 as in the authors' code. Arguments as in ``vit_p8s8``."""
-    return _sliding_vit(image_size, 12, 4, BASE | sizes)
+    return patch_vit(image_size, 12, 8, 4, pooling, BASE | sizes)
 
 
-def vit_p8s8_tiny(image_size: int = 112, **sizes: Unpack[EncoderSizes]) -> FaceTransformer:
+def vit_p8s8_tiny(
+    image_size: int = 112, pooling: TokensToFeature = "class_token", **sizes: Unpack[EncoderSizes]
+) -> FaceTransformer:
     """A small ViT-P8S8 for CPUs: width 128, depth 6. Arguments as in ``vit_p8s8``."""
-    return _sliding_vit(image_size, 8, 0, TINY | sizes)
+    return patch_vit(image_size, 8, 8, 0, pooling, TINY | sizes)
 
 
-def vit_p10s8_tiny(image_size: int = 112, **sizes: Unpack[EncoderSizes]) -> FaceTransformer:
+def vit_p10s8_tiny(
+    image_size: int = 112, pooling: TokensToFeature = "class_token", **sizes: Unpack[EncoderSizes]
+) -> FaceTransformer:
     """A small ViT-P10S8 for CPUs: width 128, depth 6. Arguments as in ``vit_p8s8``."""
-    return _sliding_vit(image_size, 10, 1, TINY | sizes)
+    return patch_vit(image_size, 10, 8, 1, pooling, TINY | sizes)
 
 
-def vit_p12s8_tiny(image_size: int = 112, **sizes: Unpack[EncoderSizes]) -> FaceTransformer:
+def vit_p12s8_tiny(
+    image_size: int = 112, pooling: TokensToFeature = "class_token", **sizes: Unpack[EncoderSizes]
+) -> FaceTransformer:
     """A small ViT-P12S8 for CPUs: width 128, depth 6. Arguments as in ``vit_p8s8``."""
-    return _sliding_vit(image_size, 12, 4, TINY | sizes)
-
-
-def _sliding_vit(image_size: int, patch_size: int, padding: int, sizes: EncoderSizes) -> FaceTransformer:
-    dim = sizes["dim"]
-    tokens = PatchTokens(image_size, patch_size, stride=8, padding=padding, dim=dim)
-    return FaceTransformer(
-        tokens=tokens,
-        positions=LearnedPositions(ClassToken.prefix + tokens.num_tokens, dim),
-        encoder=Encoder(**sizes),
-        pooling=ClassToken(dim),
-        embedding_dim=dim,
-        dropout=sizes["dropout"],
-        contract=InputContract(size=image_size),
-    )
+    return patch_vit(image_size, 12, 8, 4, pooling, TINY | sizes)
 
 
 # The authors' names -> ours.

@@ -167,7 +167,7 @@ def published_table(outcomes: Sequence[Outcome], model: str) -> str:
 
 
 def write_outcome(path: str | Path, outcome: Outcome, model: dict[str, Any]) -> None:
-    """Writes one benchmark's JSON: the result with its receipt (of pairs, all scores too), inputs, groups, and model."""
+    """Writes one benchmark's JSON: result and receipt (of pairs, every score too), inputs, groups, and model."""
     more = {
         "model": model,
         "title": outcome.title,

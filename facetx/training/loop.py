@@ -39,6 +39,8 @@ class Outcome:
         signal: The signal that stopped it, or 0.
         evaluators: The run's.
         results: The last result of each, by its name.
+        seconds: Of all steps since the start or the resume, with evaluations and checkpoints.
+        evaluating: How many of these went to evaluations.
     """
 
     step: int
@@ -46,6 +48,8 @@ class Outcome:
     signal: int = 0
     evaluators: list[Any] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    evaluating: float = 0.0
 
 
 def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None) -> Outcome:
@@ -78,7 +82,8 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
     ]
     outcome = Outcome(start, run.total_steps, evaluators=run.evaluators)
     unreadable: dict[int, str] = {}
-    row_began, began = time.perf_counter(), start
+    started = row_began = time.perf_counter()
+    began = start
     run.task.train()
     with caught_signals() as caught, closing(batches_of(loader)) as batches:
         try:
@@ -96,9 +101,13 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
                     rows.append(training_row(run, progress, done, seconds / (done - began)))
                     stop_if_diverged(run, progress, done)
                 if due := evaluators_due(run, done):
+                    before = time.perf_counter()
                     results = evaluate(run, due, ema)
+                    seconds = time.perf_counter() - before
+                    outcome.evaluating += seconds
                     outcome.results |= results
-                    rows.append(evaluation_row(results, done, progress, settings.select))
+                    row = evaluation_row(results, done, progress, settings.select)
+                    rows.append({**row, "time/evaluation": seconds})
                 for row in rows:
                     for sink in sinks:
                         sink.write(row)
@@ -113,6 +122,9 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
         finally:
             for sink in sinks:
                 sink.close()
+    outcome.seconds = time.perf_counter() - started
+    share = outcome.evaluating / outcome.seconds
+    log.info("%.0f s, of which evaluations took %.0f s (%.1f %%)", outcome.seconds, outcome.evaluating, 100 * share)
     return outcome
 
 

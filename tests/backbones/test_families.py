@@ -39,6 +39,24 @@ def test_facerecs_ablations_are_one_argument_each():
         on_meta("facerec_tiny", pooling="mean")
 
 
+@pytest.mark.parametrize("name", ["vit_p12s8_tiny", "vit_tiny"])
+def test_a_vit_may_end_flat(name):
+    model = on_meta(name, pooling="flatten", dim=96, heads=3)
+    assert model.positions.positions.shape[1] == model.tokens.num_tokens
+    assert [tuple(p.shape) for p in (model.neck[0].weight, model.neck[2].weight)] == [
+        (96, 96 * model.tokens.num_tokens),
+        (96, 96),
+    ]
+    assert model.embedding_dim == 96
+    with pytest.raises(ValueError, match="pooling must be 'class_token' or 'flatten', got 'mean'"):
+        on_meta(name, pooling="mean")
+
+
+def test_a_flat_vit_runs():
+    model = BACKBONES.create("vit_p12s8_tiny", image_size=48, depth=1, pooling="flatten")
+    assert model(torch.randn(2, 3, 48, 48)).shape == (2, 128)
+
+
 @pytest.mark.parametrize("args", [{"pooling": "class_token"}, {"pooling": "class_token", "conv_scores": False}])
 def test_facerec_runs_with_a_class_token(args):
     model = BACKBONES.create("facerec_tiny", depth=1, **args)

@@ -1,0 +1,322 @@
+"""Identities and faces that a training set shares with a test set, by names, by pixels, and by embedding.
+
+The embeddings are a model's opinion: a weak one finds people that are none, and misses some that are. And one that was
+trained on the training set keeps its people further apart than people that it never saw, so that more than the stated
+rate of the comparisons with the test set are false; take a model that was trained on neither, where there is one.
+
+Legend: N and M images of the training and the test set, C and T their identities, D dimensions.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetx.data.codec import resize
+from facetx.data.prepare import Report, track
+from facetx.data.prepare_convert import check_target, convert, kind_of, subset
+from facetx.data.sources import Source
+from facetx.errors import DataError
+from facetx.evaluators.embedding import Backbone, embed_views
+from facetx.metrics.roc import MIN_EXPECTED_ACCEPTS
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+FALSE_MATCHES = 1
+"""Comparisons of the training with the test set that may lie above the threshold by chance, as far as is known."""
+HIGHEST_RATE = 1e-4
+"""Small sets have too few impostors for a small rate; the threshold is then their highest score."""
+SIDE = 20_000
+"""Images, or identities, on each side of the impostor comparisons, at most."""
+CHUNK = 2048
+"""Rows that are compared with as many others at once; bounds the memory to CHUNK x CHUNK scores."""
+LISTED = 1000
+"""Matches of each kind that the report lists; it counts all."""
+NUMBERED = re.compile(r"(person)?[\W_]*[0-9]+")
+"""Names of identities that are no names of people: numbers, and what ``open_source`` calls those of a ``.bin``."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The cosine above which two faces are taken for one person, and what it rests on.
+
+    Attributes:
+        cosine: The threshold.
+        false_rate: Share of the impostor comparisons that may lie above. None where the threshold was given.
+        impostor_comparisons: Of different identities of the training set.
+        supported: Whether these are enough to speak of that rate: ten of them are expected above.
+        comparisons: Of the training with the test set.
+        false_matches: So many of them are expected above by chance.
+    """
+
+    cosine: float
+    false_rate: float | None = None
+    impostor_comparisons: int = 0
+    supported: bool = False
+    comparisons: int = 0
+    false_matches: float | None = None
+
+
+def find_overlap(
+    backbone: Backbone,
+    train: Source,
+    test: Source,
+    *,
+    threshold: float | None = None,
+    out: str | Path | None = None,
+    flip: bool = True,
+    embed: Callable[..., Floats] = embed_views,
+    **how: Any,
+) -> Report:
+    """Looks for people of ``test`` in ``train``. Facts of the report, with the closest or first ``LISTED`` of each:
+
+    - ``same_names``: identities of one name; case, and _ for a space, make no difference. Numbers are no names.
+    - ``identical_images``: images with equal pixels.
+    - ``near_duplicates``: images whose cosine is above a threshold, each with the closest one of the test set.
+    - ``same_people``: identities whose mean embeddings are so, each with the closest one. Of some, the mean is that
+      of one image, which says less: ``one_image`` counts these matches.
+
+    The two thresholds come from the training set's own impostors (``impostor_threshold``), on images and on identities.
+    People who are in the training set under two names raise them.
+
+    Args:
+        backbone: Lives on the device that ``how`` names. The sets should be aligned as it was trained; images of other
+            sizes are resized to its own.
+        train, test: The sets, with landmarks where the backbone needs them.
+        threshold: The cosine for both, in place of those chosen.
+        out: Where to write the training set without the images of identities that matched in any way, by its ending
+            one of ``prepare_convert.KINDS`` but "bin"; must not exist. The report's ``dropped`` says of each why.
+        flip: Sum the embeddings of each image and of its mirror.
+        embed: ``embed_views``, or what stands in for it.
+        how: Its device, batch_size, workers, amp.
+
+    Images that cannot be read, or have no landmarks where they are needed, are left out and named. Raises ``DataError``
+    where none is left, landmarks are needed and not given, or embeddings are not finite.
+    """
+    target = None if out is None else Path(out)
+    if target is not None:
+        if kind_of(target) == "bin":
+            raise DataError(f"{target}: a .bin holds the pairs of a benchmark; choose .txt, .rec, .packed or a folder")
+        check_target(train, target, kind_of(target))
+    a, b = (_open(source, backbone.needs_keypoints, which) for source, which in ((train, "TRAIN"), (test, "TEST")))
+    for side in (a, b):
+        faces = SourceFaces(side.source, backbone.contract.size)
+        side.embeddings = _unit(embed(backbone, faces, flip=flip, **how).sum(axis=0), side.source)  # (V, N, D) -> (N, D)
+        side.means = identity_means(side.embeddings, side.source.labels)
+
+    report = Report("overlap", str(train.path), images=len(train))
+    report.facts = {
+        "test": str(test.path),
+        "test_images": len(test),
+        "identities": {"train": len(a.means), "test": len(b.means)},
+        "identities_with_one_image": {"train": int((a.counts == 1).sum()), "test": int((b.counts == 1).sum())},
+        "left_out": {"train": a.unreadable, "test": b.unreadable},
+    }
+    why: dict[int, list[str]] = {}
+    for name, find in (("same_names", _same_names), ("identical_images", _identical_images)):
+        report.facts[name] = find(a, b, why)
+    if threshold is None:
+        images = _image_threshold(a, len(a.embeddings) * len(b.embeddings))
+        people = _identity_threshold(a, b.counts)
+    else:
+        images = people = Threshold(threshold)
+    report.facts["near_duplicates"] = _near_duplicates(a, b, images, why)
+    report.facts["same_people"] = _same_people(a, b, people, why)
+    matched = np.isin(a.source.labels, list(why))
+    report.facts["matched"] = {"identities": len(why), "images": int(matched.sum())}
+    if target is not None:
+        reasons = {label: "; ".join(texts) for label, texts in why.items()}
+        names, labels = a.source.names, a.source.labels.tolist()
+        report.dropped = {**a.unreadable, **{names[i]: reasons[labels[i]] for i in np.flatnonzero(matched).tolist()}}
+        if matched.all():
+            report.facts["out"] = f"{target} is not written: every identity matched"
+        else:
+            report.out = str(target)
+            report.dropped |= convert(subset(a.source, np.flatnonzero(~matched).tolist()), target).dropped
+    return report
+
+
+class SourceFaces:
+    """A source as the evaluators want it (``FaceDataset``), its images resized to ``size`` pixels a side."""
+
+    def __init__(self, source: Source, size: int):
+        self.source, self.size = source, size
+        self.name, self.labels, self.num_classes = str(source.path), source.labels, len(source.identities)
+        self.encoded, self.describe = source.encoded, source.where
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]:
+        image = self.source.image(index)
+        height, width = image.shape[:2]
+        item: dict[str, Any] = {"image": resize(image, self.size), "label": int(self.labels[index])}
+        if self.source.landmarks is not None:
+            item["keypoints"] = (self.source.landmarks[index] / [width, height]).astype(np.float32)
+        return item
+
+
+@dataclass(eq=False)
+class _Side:
+    """One of the two sets: what could be read of it, and its embeddings."""
+
+    source: Source
+    digests: list[bytes]  # of the pixels
+    unreadable: dict[str, str]  # image -> why
+    embeddings: Floats  # (N, D) of length 1
+    means: Floats  # (C, D) of length 1
+
+    @property
+    def counts(self) -> Ints:
+        """(C,) images of each identity."""
+        return np.bincount(self.source.labels)
+
+
+def _open(source: Source, keypoints: bool, which: str) -> _Side:
+    if keypoints and source.landmarks is None:
+        option = "--landmarks" if which == "TRAIN" else "--test-landmarks"
+        raise DataError(f"{source.path}: this model needs five keypoints; name the file that has {which}'s ({option})")
+    kept, digests, unreadable = [], [], {}
+    for i in track(len(source), f"read {which}"):
+        try:
+            image = source.image(i)
+        except DataError as error:
+            unreadable[source.names[i]] = str(error)
+            continue
+        if keypoints and source.landmarks is not None and not np.isfinite(source.landmarks[i]).all():
+            unreadable[source.names[i]] = "no landmarks, and this model needs them"
+            continue
+        kept.append(i)
+        digests.append(hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest())
+    if not kept:
+        raise DataError(f"{source.path}: no image is left; the first: {next(iter(unreadable.values()))}")
+    none = np.empty((0, 0), np.float32)
+    return _Side(subset(source, kept), digests, unreadable, none, none)
+
+
+def _unit(x: Floats, source: Source) -> Floats:
+    """Rows of length 1; a row of zeros stays."""
+    bad = int((~np.isfinite(x)).any(axis=1).sum())
+    if bad:
+        raise DataError(f"{source.path}: {bad} of {len(x)} embeddings are not finite; the checkpoint is of no use")
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(norm == 0, 1, norm)
+
+
+def identity_means(x: Floats, labels: Ints) -> Floats:
+    """The mean (C, D), scaled to length 1, of the rows (N, D) of each label 0..C-1."""
+    sums = np.zeros((int(labels.max()) + 1, x.shape[1]), np.float32)
+    np.add.at(sums, labels, x)
+    return sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-12)
+
+
+def impostor_threshold(
+    probes: Floats, probe_labels: Ints, gallery: Floats, gallery_labels: Ints, comparisons: int
+) -> Threshold:
+    """The lowest threshold above which at most a share of the cosines of different identities lies.
+
+    That share is FALSE_MATCHES / ``comparisons``, or, where the impostors support none so small, what they support
+    (``facetx.metrics.roc.MIN_EXPECTED_ACCEPTS`` of them), and at most HIGHEST_RATE.
+
+    Args:
+        probes, gallery: (P, D) and (G, D) of length 1.
+        probe_labels, gallery_labels: Their identities.
+        comparisons: That the threshold will be used on.
+
+    Raises ``DataError`` where all are of one identity.
+    """
+    classes = int(max(probe_labels.max(), gallery_labels.max())) + 1
+    mates = np.bincount(probe_labels, minlength=classes) @ np.bincount(gallery_labels, minlength=classes)
+    impostors = len(probes) * len(gallery) - int(mates)
+    if impostors == 0:
+        raise DataError("the training set has no two identities to choose a threshold by; give one (--threshold)")
+    rate = min(max(FALSE_MATCHES / comparisons, MIN_EXPECTED_ACCEPTS / impostors), HIGHEST_RATE)
+    above = int(rate * impostors * (1 + 1e-12))  # 10 / n * n is 10, whatever the rounding
+    top = np.empty(0, np.float32)
+    for rows in _chunks(len(probes)):
+        for columns in _chunks(len(gallery)):
+            scores = probes[rows] @ gallery[columns].T
+            different = scores[probe_labels[rows, None] != gallery_labels[columns]]
+            top = np.concatenate([top, different])
+            if len(top) > above + 1:
+                top = np.partition(top, len(top) - above - 1)[-above - 1 :]
+    supported = rate * impostors * (1 + 1e-12) >= MIN_EXPECTED_ACCEPTS
+    return Threshold(float(top.min()), rate, impostors, supported, comparisons, rate * comparisons)
+
+
+def _image_threshold(train: _Side, comparisons: int) -> Threshold:
+    """By two samples of the training set's images that share none; equal images count once."""
+    once = np.unique(np.array(train.digests), return_index=True)[1]
+    drawn = np.random.default_rng(0).permutation(once)[: 2 * SIDE]
+    first, second = np.array_split(drawn, 2)
+    x, labels = train.embeddings, train.source.labels
+    if len(second) == 0:
+        raise DataError(f"{train.source.path}: holds one image only; a threshold cannot be chosen by it (--threshold)")
+    return impostor_threshold(x[first], labels[first], x[second], labels[second], comparisons)
+
+
+def _identity_threshold(train: _Side, test_counts: Ints) -> Threshold:
+    """Each training identity in the place of a test identity, with as many images as one of these (T,) has; any two
+    identities meet twice, in both roles."""
+    rng, counts = np.random.default_rng(0), train.counts
+    order, ends = np.argsort(train.source.labels, kind="stable"), np.cumsum(counts)
+    drawn = rng.permutation(len(counts))[:SIDE]
+    probes = np.empty((len(drawn), train.embeddings.shape[1]), np.float32)
+    for row, (identity, size) in enumerate(zip(drawn, rng.choice(test_counts, len(drawn)))):
+        images = order[ends[identity] - counts[identity] : ends[identity]]
+        probes[row] = train.embeddings[rng.permutation(images)[:size]].sum(axis=0)
+    comparisons = len(counts) * len(test_counts)
+    return impostor_threshold(_unit(probes, train.source), drawn, train.means[drawn], drawn, comparisons)
+
+
+def closest(train: Floats, test: Floats, threshold: float) -> tuple[Ints, Floats, int]:
+    """For each row (N, D) of length 1 the closest of the others (M, D) and its cosine, (N,) each, and how many of all
+    N x M pairs are above the threshold."""
+    index, best, above = np.zeros(len(train), np.int64), np.full(len(train), -np.inf, np.float32), 0
+    for rows in _chunks(len(train)):
+        for columns in _chunks(len(test)):
+            scores = train[rows] @ test[columns].T
+            above += int((scores > threshold).sum())
+            nearest = scores.argmax(axis=1)
+            value = scores[np.arange(len(scores)), nearest]
+            better = value > best[rows]
+            index[rows][better], best[rows][better] = nearest[better] + columns.start, value[better]
+    return index, best, above
+
+
+def _chunks(size: int) -> list[slice]:
+    return [slice(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
+
+
+def _same_names(a: _Side, b: _Side, why: dict[int, list[str]]) -> dict[str, Any]:
+    train, test = (
+        [(label, name) for label, name in enumerate(side.source.identities) if not NUMBERED.fullmatch(name)]
+        for side in (a, b)
+    )
+    known = {_plain(name): name for _, name in test}
+    found = [(label, name, known[_plain(name)]) for label, name in train if _plain(name) in known]
+    for label, _, other in found:
+        why.setdefault(label, []).append(f"{other} is in the test set")
+    return {
+        "names": {"train": len(train), "test": len(test)},
+        "identities": len(found),
+        "list": [list(names) for _, *names in found[:LISTED]],
+    }
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _identical_images(a: _Side, b: _Side, why: dict[int, list[str]]) -> dict[str, Any]:
+    other = dict(zip(reversed(b.digests), reversed(b.source.names)))  # the first of equal ones
+    found = [i for i, digest in enumerate(a.digests) if digest in other]
+    return _matches(
+        a, why, "identical_images", [(i, other[a.digests[i]], f"{a.source.names[i]} is {{}}") for i in found]
+    )
