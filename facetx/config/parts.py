@@ -55,6 +55,13 @@ class From:
         return {"anyOf": [names, own]}
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+NOT_GIVEN = Field(None, json_schema_extra=_without_default)
+
+
 def args_model(builder: Callable[..., Any], provided: tuple[str, ...] = ()) -> type[BaseModel]:
     """The arguments of ``builder``, by its signature, as a model that checks them."""
     function = builder.func if isinstance(builder, partial) else builder
@@ -64,9 +71,10 @@ def args_model(builder: Callable[..., Any], provided: tuple[str, ...] = ()) -> t
         if name in provided:
             continue
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            # ``**sizes: Unpack[EncoderSizes]``: every key of the typed dictionary may be given.
+            # ``**sizes: Unpack[EncoderSizes]``: every key of the typed dictionary may be given. The default, which
+            # the builder knows, stands nowhere in the schema.
             (sizes,) = typing.get_args(hints[name])
-            fields |= {key: (hint, None) for key, hint in typing.get_type_hints(sizes).items()}
+            fields |= {key: (hint, NOT_GIVEN) for key, hint in typing.get_type_hints(sizes).items()}
         else:
             required = parameter.default is inspect.Parameter.empty
             fields[name] = (hints.get(name, Any), ... if required else parameter.default)

@@ -1,6 +1,6 @@
 """The head of every class-centre loss: one weight row an identity, a criterion, and an engine that joins them."""
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,14 @@ from facetx.heads.sampled import sampled
 from facetx.heads.sharded import Shard, sharded
 
 Engine = Literal["full", "chunked", "sampled", "sharded"]
+
+
+class EngineArgs(TypedDict, total=False):
+    """The arguments of ``ClassCentreHead`` that its builders pass through."""
+
+    engine: Engine
+    chunk_size: int | None
+    sample_rate: float
 
 
 class ClassCentreHead(Head):

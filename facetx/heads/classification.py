@@ -1,7 +1,7 @@
 """The class-centre heads by name: each one margin or criterion, on any engine.
 
-All take ``embedding_dim`` and ``num_classes`` first, and ``engine``, ``chunk_size`` and ``sample_rate`` last, which
-``ClassCentreHead`` explains. Embeddings come in as the backbone gives them, not normalised.
+All take ``embedding_dim`` and ``num_classes`` first, and ``engine``, ``chunk_size`` and ``sample_rate``, which
+``ClassCentreHead`` explains, by name. Embeddings come in as the backbone gives them, not normalised.
 
 In the equations theta_j is the angle between the embedding and the centre of class j, y the image's own class, s the
 scale, and a "logit" what the softmax cross-entropy sees; every other class's logit is s cos theta_j where nothing else
@@ -9,10 +9,11 @@ is said. A margin that is added to an angle is in radians.
 """
 
 import math
+from typing import Unpack
 
 from facetx.heads.adaptive import AdaFaceCriterion, CurricularFaceCriterion, MagFaceCriterion
 from facetx.heads.base import within
-from facetx.heads.class_centres import ClassCentreHead, Engine
+from facetx.heads.class_centres import ClassCentreHead, EngineArgs
 from facetx.heads.criterion import MarginSoftmax, NormScaledSoftmax, SFaceCriterion
 from facetx.heads.margins import AngularMargin, AnnealedMargin, Gradient, NoMargin
 
@@ -20,9 +21,7 @@ from facetx.heads.margins import AngularMargin, AnnealedMargin, Gradient, NoMarg
 def softmax(
     embedding_dim: int,
     num_classes: int,
-    engine: Engine = "full",
-    chunk_size: int | None = None,
-    sample_rate: float = 0.1,
+    **engine: Unpack[EngineArgs],
 ) -> ClassCentreHead:
     """Plain softmax: the logits are W_j x, nothing normalised, no bias.
 
@@ -30,16 +29,14 @@ def softmax(
     that verifying new faces works less well than with any margin.
     """
     criterion = MarginSoftmax(1.0, NoMargin(), normalized=False)
-    return ClassCentreHead(embedding_dim, num_classes, criterion, engine, chunk_size, sample_rate)
+    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def normalized_softmax(
     embedding_dim: int,
     num_classes: int,
     scale: float = 64.0,
-    engine: Engine = "full",
-    chunk_size: int | None = None,
-    sample_rate: float = 0.1,
+    **engine: Unpack[EngineArgs],
 ) -> ClassCentreHead:
     """Modified softmax, NormFace (arXiv 1704.06369): all logits are s cos theta_j.
 
@@ -49,7 +46,7 @@ def normalized_softmax(
     Choose it to see what a margin adds: every margin at 0 is this loss.
     """
     criterion = MarginSoftmax(scale, NoMargin())
-    return ClassCentreHead(embedding_dim, num_classes, criterion, engine, chunk_size, sample_rate)
+    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def sphereface(
@@ -58,9 +55,7 @@ def sphereface(
     scale: float = 1.0,
     margin: float = 4.0,
     annealing: float = 5.0,
-    engine: Engine = "full",
-    chunk_size: int | None = None,
-    sample_rate: float = 0.1,
+    **engine: Unpack[EngineArgs],
 ) -> ClassCentreHead:
     """A-Softmax, SphereFace (arXiv 1704.08063): the target's logit is |x| psi(theta_y), the others' |x| cos theta_j.
 
@@ -76,7 +71,7 @@ def sphereface(
     Choose it to compare with the literature; it needs the warm-up, and CosFace or ArcFace train more steadily.
     """
     criterion = NormScaledSoftmax(scale, AnnealedMargin(margin, annealing))
-    return ClassCentreHead(embedding_dim, num_classes, criterion, engine, chunk_size, sample_rate)
+    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def cosface(
@@ -84,9 +79,7 @@ def cosface(
     num_classes: int,
     scale: float = 64.0,
     margin: float = 0.35,
-    engine: Engine = "full",
-    chunk_size: int | None = None,
-    sample_rate: float = 0.1,
+    **engine: Unpack[EngineArgs],
 ) -> ClassCentreHead:
     """CosFace (arXiv 1801.09414, eq. 4): the target's logit is s (cos theta_y - m).
 
@@ -98,7 +91,7 @@ def cosface(
     where ArcFace's may stall. The Face Transformer was trained with it (s 64, m 0.35).
     """
     criterion = MarginSoftmax(scale, AngularMargin(m3=within("margin", margin, 0, 2)))
-    return ClassCentreHead(embedding_dim, num_classes, criterion, engine, chunk_size, sample_rate)
+    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def arcface(
@@ -107,9 +100,7 @@ def arcface(
     scale: float = 64.0,
     margin: float = 0.5,
     gradient: Gradient = "exact",
-    engine: Engine = "full",
-    chunk_size: int | None = None,
-    sample_rate: float = 0.1,
+    **engine: Unpack[EngineArgs],
 ) -> ClassCentreHead:
     """ArcFace (arXiv 1801.07698, eq. 3): the target's logit is s cos(theta_y + m).
 
@@ -128,7 +119,7 @@ def arcface(
     criterion = MarginSoftmax(
         scale, AngularMargin(m2=within("margin (radians)", margin, 0, math.pi), gradient=gradient)
     )
-    return ClassCentreHead(embedding_dim, num_classes, criterion, engine, chunk_size, sample_rate)
+    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def combined_margin(
@@ -139,9 +130,7 @@ def combined_margin(
     m2: float = 0.3,
     m3: float = 0.2,
     gradient: Gradient = "exact",
-    engine: Engine = "full",
-    chunk_size: int | None = None,
-    sample_rate: float = 0.1,
+    **engine: Unpack[EngineArgs],
 ) -> ClassCentreHead:
     """The combined margin (arXiv 1801.07698, eq. 4): the target's logit is s (cos(m1 theta_y + m2) - m3).
 
@@ -155,7 +144,7 @@ def combined_margin(
     Choose it to search between the three margins; the paper reports (1, 0.3, 0.2).
     """
     criterion = MarginSoftmax(scale, AngularMargin(m1, m2, m3, gradient))
-    return ClassCentreHead(embedding_dim, num_classes, criterion, engine, chunk_size, sample_rate)
+    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def sface(
@@ -165,9 +154,7 @@ def sface(
     k: float = 80.0,
     a: float = 0.9,
     b: float = 1.2,
-    engine: Engine = "full",
-    chunk_size: int | None = None,
-    sample_rate: float = 0.1,
+    **engine: Unpack[EngineArgs],
 ) -> ClassCentreHead:
     """SFace (arXiv 2205.12010): -[r_intra(theta_y)] cos theta_y + sum_j [r_inter(theta_j)] cos theta_j, j != y.
 
@@ -183,7 +170,7 @@ def sface(
 
     Choose it for data with wrong labels, which it does not chase to the end.
     """
-    return ClassCentreHead(embedding_dim, num_classes, SFaceCriterion(scale, k, a, b), engine, chunk_size, sample_rate)
+    return ClassCentreHead(embedding_dim, num_classes, SFaceCriterion(scale, k, a, b), **engine)
 
 
 def adaface(
@@ -193,9 +180,7 @@ def adaface(
     margin: float = 0.4,
     h: float = 0.333,
     momentum: float = 0.01,
-    engine: Engine = "full",
-    chunk_size: int | None = None,
-    sample_rate: float = 0.1,
+    **engine: Unpack[EngineArgs],
 ) -> ClassCentreHead:
     """AdaFace (arXiv 2204.00964): the target's logit is s (cos(theta_y - m q) - m (1 + q)), q the image's quality.
 
@@ -212,7 +197,7 @@ def adaface(
     after batch norm or a linear layer, not after LayerNorm.
     """
     criterion = AdaFaceCriterion(scale, margin, h, momentum)
-    return ClassCentreHead(embedding_dim, num_classes, criterion, engine, chunk_size, sample_rate)
+    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def curricularface(
@@ -221,9 +206,7 @@ def curricularface(
     scale: float = 64.0,
     margin: float = 0.5,
     momentum: float = 0.01,
-    engine: Engine = "full",
-    chunk_size: int | None = None,
-    sample_rate: float = 0.1,
+    **engine: Unpack[EngineArgs],
 ) -> ClassCentreHead:
     """CurricularFace (arXiv 2004.00288): ArcFace, and hard negatives count the more the further training is.
 
@@ -238,7 +221,7 @@ def curricularface(
     Choose it for large sets where ArcFace has converged and hard identities are left.
     """
     criterion = CurricularFaceCriterion(scale, margin, momentum)
-    return ClassCentreHead(embedding_dim, num_classes, criterion, engine, chunk_size, sample_rate)
+    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def magface(
@@ -250,9 +233,7 @@ def magface(
     norm_low: float = 10.0,
     norm_high: float = 110.0,
     regularizer: float = 35.0,
-    engine: Engine = "full",
-    chunk_size: int | None = None,
-    sample_rate: float = 0.1,
+    **engine: Unpack[EngineArgs],
 ) -> ClassCentreHead:
     """MagFace (arXiv 2103.06627): the target's logit is s cos(theta_y + m(a)), and lambda g(a) is added to the loss.
 
@@ -269,4 +250,4 @@ def magface(
     range.
     """
     criterion = MagFaceCriterion(scale, (margin_low, margin_high), (norm_low, norm_high), regularizer)
-    return ClassCentreHead(embedding_dim, num_classes, criterion, engine, chunk_size, sample_rate)
+    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
