@@ -2,7 +2,8 @@
 
 Of those on pairs of images, one of two forms is looked for below a data root: ``<name>.bin`` as InsightFace packs it,
 or ``<name>/images`` with the official protocol file beside, or with a ``pairs.txt`` in LFW's format (and
-``landmarks.csv`` if there is one). Of those on templates: ``<name>/loose_crop`` and ``<name>/meta``.
+``landmarks.csv`` if there is one); ``cfp/images`` with ``cfp/Protocol`` serves CFP-FF and CFP-FP. Of those on
+templates: ``<name>/loose_crop`` and ``<name>/meta``.
 """
 
 from collections.abc import Callable
@@ -201,10 +202,11 @@ def find_benchmark(benchmark: Benchmark, root: str | Path) -> Found | None:
     folder, packed = Path(root) / benchmark.name, Path(root) / f"{benchmark.name}.bin"
     if benchmark.read is None:
         return Found(benchmark, folder) if (folder / "meta").is_dir() and (folder / "loose_crop").is_dir() else None
-    protocols = [p for p in (folder / "pairs.txt", folder / benchmark.protocol) if p.exists()]
-    if (folder / "images").is_dir() and protocols:
-        landmarks = folder / "landmarks.csv"
-        return Found(benchmark, folder, protocols[0], landmarks if landmarks.is_file() else None)
+    shared = Path(root) / benchmark.name.partition("_")[0]  # CFP's two protocols are on one set of images
+    for protocol in (folder / "pairs.txt", folder / benchmark.protocol, shared / benchmark.protocol):
+        if protocol.exists() and (protocol.parent / "images").is_dir():
+            landmarks = protocol.parent / "landmarks.csv"
+            return Found(benchmark, protocol.parent, protocol, landmarks if landmarks.is_file() else None)
     return Found(benchmark, packed) if packed.is_file() else None
 
 

@@ -93,6 +93,16 @@ def test_the_official_protocol_file_serves_as_well(root):
     np.testing.assert_array_equal(evaluator.same, listed.same)
 
 
+def test_one_folder_serves_both_protocols_of_cfp(tmp_path):
+    (tmp_path / "cfp/images").mkdir(parents=True)
+    (tmp_path / "cfp/Protocol").mkdir()
+    there, _ = find_benchmarks(list(BENCHMARKS.values()), tmp_path)
+    assert [(f.benchmark.name, f.path) for f in there] == [(n, tmp_path / "cfp") for n in ("cfp_ff", "cfp_fp")]
+    (tmp_path / "cfp_fp/images").mkdir(parents=True)
+    (tmp_path / "cfp_fp/pairs.txt").touch()
+    assert find_benchmark(BENCHMARKS["cfp_fp"], tmp_path).protocol == tmp_path / "cfp_fp/pairs.txt"
+
+
 def test_folder_and_bin_give_one_number_and_one_page(root, tmp_path):
     there, absent = find_benchmarks(list(BENCHMARKS.values()), root)
     outcomes = [run_benchmark(Blocks(), found, seed=5) for found in there]
