@@ -1,4 +1,4 @@
-"""Looks through, converts, packs, aligns and splits sets of face images.
+"""Looks through, converts, packs, aligns, splits and compares sets of face images.
 
 A set is a folder with one folder an identity, a RecordIO file (train.rec, or its folder), a verification file (.bin),
 a packed folder, or a list file of "path label" lines:
@@ -8,7 +8,9 @@ python scripts/prepare_data.py convert data/casia/train.rec data/casia_images
 python scripts/prepare_data.py convert lfw/images lfw.bin --pairs lfw/pairs.txt
 python scripts/prepare_data.py pack data/casia_images data/casia.packed --size 112
 python scripts/prepare_data.py align photos aligned --landmarks photos.csv
+python scripts/prepare_data.py align photos aligned --detector mtcnn
 python scripts/prepare_data.py split data/casia_images data/casia_split --val-identities 0.1
+python scripts/prepare_data.py overlap data/casia_images data/lfw.bin --checkpoint runs/my_run --out data/clean.txt
 
 Results appear whole or not at all. What was left out, and why, is printed and in the report (JSON).
 """
@@ -21,7 +23,9 @@ from typing import TYPE_CHECKING
 from facetx.cli import run_script
 
 if TYPE_CHECKING:
+    from facetx.data.detect import MtcnnDetector
     from facetx.data.prepare import Report
+    from facetx.data.sources import Source
 
 KINDS = ["folder", "rec", "bin", "packed", "list"]
 
@@ -48,7 +52,9 @@ def run(args: argparse.Namespace) -> "Report":
     if args.command == "align":
         from facetx.data.prepare_align import align_set
 
-        return align_set(source, args.out, args.size, args.jpeg_quality)
+        return align_set(source, args.out, args.size, args.jpeg_quality, detector(args))
+    if args.command == "overlap":
+        return overlap(source, args)
     from facetx.data import prepare_convert
 
     if args.command == "split":
@@ -56,6 +62,39 @@ def run(args: argparse.Namespace) -> "Report":
     if args.command == "pack":
         return prepare_convert.convert(source, args.out, "packed", size=args.size)
     return prepare_convert.convert(source, args.out, args.to, args.pairs, args.size)
+
+
+def detector(args: argparse.Namespace) -> "MtcnnDetector | None":
+    from facetx.data.detect import MtcnnDetector
+    from facetx.errors import ConfigError
+
+    if args.detector is not None:
+        return MtcnnDetector(**({} if args.min_probability is None else {"min_probability": args.min_probability}))
+    if args.min_probability is not None:
+        raise ConfigError("--min-probability is the detector's; it goes with --detector, not with --landmarks")
+    return None
+
+
+def overlap(train: "Source", args: argparse.Namespace) -> "Report":
+    from facetx.data.sources import open_source
+    from facetx.evaluators.cache import EmbeddingCache
+    from facetx.evaluators.embedding import embed_views
+    from facetx.evaluators.overlap import find_overlap
+    from facetx.inference import load_model
+
+    test = open_source(args.test, args.test_landmarks)
+    model = load_model(args.checkpoint, args.device)
+    return find_overlap(
+        model.backbone,
+        train,
+        test,
+        threshold=args.threshold,
+        out=args.out,
+        embed=EmbeddingCache(args.cache) if args.cache else embed_views,
+        device=model.device,
+        batch_size=args.batch_size,
+        workers=args.workers,
+    )
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -67,7 +106,10 @@ def arguments() -> argparse.ArgumentParser:
         sub.add_argument("source", help="the set: a folder, .rec, .bin, packed folder or list file")
         if out:
             sub.add_argument("out", help="what to write; must not exist")
-        sub.add_argument("--landmarks", help="CSV file of five keypoints an image, in pixels", required=name == "align")
+        keypoints = sub.add_mutually_exclusive_group(required=name == "align")
+        keypoints.add_argument("--landmarks", help="CSV file of five keypoints an image, in pixels")
+        if name == "align":
+            keypoints.add_argument("--detector", choices=["mtcnn"], help="finds them (pip install 'facetx[align]')")
         sub.add_argument("--report", help="where to write the report (default: OUT.report.json)")
         return sub
 
@@ -89,12 +131,25 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("--size", type=int, default=112, help="pixels a side (default: 112)")
     sub.add_argument("--jpeg-quality", type=int, help="write JPEGs of this quality (default: PNG)")
 
+    sub.add_argument("--min-probability", type=float, help="less likely faces count as none (default: 0.9)")
+
     sub = command("split", "train and validation parts that share no identity")
     sub.add_argument("--val-identities", type=float, default=0.1, help="share of the identities (default: 0.1)")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument(
         "--to", choices=[k for k in KINDS if k != "bin"], default="list", help="default: lists of the files"
     )
+
+    sub = command("overlap", "identities and faces that a training set shares with a test set", out=False)
+    sub.add_argument("test", help="the test set, likewise; the first one is the training set")
+    sub.add_argument("--test-landmarks", help="CSV file of the test set's keypoints")
+    sub.add_argument("--checkpoint", required=True, help="a run's folder (its best checkpoint), or one checkpoint's")
+    sub.add_argument("--out", help="write the training set without the identities found: a list (.txt), .rec, ...")
+    sub.add_argument("--threshold", type=float, help="cosine (default: by the training set's own impostors)")
+    sub.add_argument("--cache", metavar="DIR", help="keep embeddings there, and take them from there the next time")
+    sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    sub.add_argument("--batch-size", type=int, default=128)
+    sub.add_argument("--workers", type=int, default=2, help="processes that read images")
     return parser
 
 

@@ -33,16 +33,19 @@ def read_landmarks(path: str | Path) -> dict[str, NDArray[np.float32]]:
     if not lines or tuple(lines[0].split(",")) != COLUMNS:
         raise DataError(f"{path}:1: expected the header line {','.join(COLUMNS)}")
     found: dict[str, NDArray[np.float32]] = {}
-    for n, row in enumerate(csv.reader(lines[1:]), start=2):
-        if not row:
-            continue
-        try:
-            points = np.array(row[1:], np.float32).reshape(len(POINTS), 2)
-        except ValueError:
-            raise DataError(f"{path}:{n}: expected an image and ten numbers, found {','.join(row)[:80]!r}") from None
-        if not np.isfinite(points).all():
-            raise DataError(f"{path}:{n}: a coordinate is not finite: {','.join(row)[:80]!r}")
-        found[row[0]] = points
+    reader = csv.reader(lines[1:])
+    try:
+        for row in filter(None, reader):
+            where = f"{path}:{reader.line_num + 1}"
+            try:
+                points = np.array(row[1:], np.float32).reshape(len(POINTS), 2)
+            except ValueError:
+                raise DataError(f"{where}: expected an image and ten numbers, found {','.join(row)[:80]!r}") from None
+            if not np.isfinite(points).all():
+                raise DataError(f"{where}: a coordinate is not finite: {','.join(row)[:80]!r}")
+            found[row[0]] = points
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num + 1}: not a line of a CSV file ({error})") from None
     return found
 
 

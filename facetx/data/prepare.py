@@ -53,13 +53,15 @@ class Report:
         draft.replace(path)
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, inner: bool = False) -> str:
+    """In one line; a dictionary inside of another stands in brackets, and a list inside of a list is joined by ~."""
     if isinstance(value, dict):
-        return ", ".join(f"{k}: {_short(v)}" for k, v in value.items()) or "none"
+        text = ", ".join(f"{k}: {_short(v, inner=True)}" for k, v in value.items())
+        return (f"({text})" if inner and value else text) or "none"
     if isinstance(value, list) and len(value) > 6:
         return f"{len(value)}: {_short(value[:5])}, ..."
     if isinstance(value, list):
-        return ", ".join(map(_short, value)) or "none"
+        return ", ".join(" ~ ".join(map(_short, v)) if isinstance(v, list) else _short(v) for v in value) or "none"
     return str(value)
 
 

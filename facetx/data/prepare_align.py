@@ -1,13 +1,19 @@
-"""Aligns a set of photos to the ArcFace template by their landmarks."""
+"""Aligns a set of photos to the ArcFace template, by their landmarks or by a detector's."""
 
+import csv
+import hashlib
 import io
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from facetx.data.align import ARCFACE_SIZE, alignment_statistics, similarity, template, transform, warp
 from facetx.data.codec import encode_png
+from facetx.data.detect import MtcnnDetector
 from facetx.data.landmarks import COLUMNS
 from facetx.data.prepare import Report, track
 from facetx.data.prepare_convert import draft_folder, finish_folder, write_file
@@ -15,32 +21,44 @@ from facetx.data.sources import Source
 from facetx.errors import DataError
 
 
-def align_set(source: Source, out: str | Path, size: int = ARCFACE_SIZE, jpeg_quality: int | None = None) -> Report:
+def align_set(
+    source: Source,
+    out: str | Path,
+    size: int = ARCFACE_SIZE,
+    jpeg_quality: int | None = None,
+    detector: MtcnnDetector | None = None,
+) -> Report:
     """Writes each image with landmarks to ``out/<identity>/<name>``, on the template, and ``out/landmarks.csv``.
 
     Args:
-        source: With landmarks.
-        out: Must not exist. A run that was cut short is gone on with.
+        source: With landmarks, unless there is a detector.
+        out: Must not exist. A run that was cut short is gone on with: what was detected or written is not done again.
         size: Pixels a side.
         jpeg_quality: 1 to 100; PNG, which loses nothing, unless given.
+        detector: Finds the landmarks, in place of the source's own.
 
-    The report's facts give the alignment before, as it is in the source's own pixels, and after. Raises ``DataError``
-    where no image has landmarks.
+    The report's facts give the alignment afterwards, and with a detector the images with several faces. Raises
+    ``DataError`` where no image has landmarks.
     """
     out = Path(out)
     if out.exists():
         raise DataError(f"{out}: exists; name another folder, or delete this one")
-    if source.landmarks is None:
+    if source.landmarks is None and detector is None:
         raise DataError(f"{source.path}: landmarks are needed to align")
     out.parent.mkdir(parents=True, exist_ok=True)
     report = Report("align", str(source.path), str(out), len(source), facts={"template": "arcface", "size": size})
     suffix = ".png" if jpeg_quality is None else ".jpg"
-    draft = draft_folder(out, f"{source.path} {len(source)} {size} {jpeg_quality}")
-    rows, moved, written = [",".join(COLUMNS)], [], set()
+    by = hashlib.sha256(np.asarray(source.landmarks).tobytes()).hexdigest() if detector is None else detector.name
+    draft = draft_folder(out, f"{source.path} {len(source)} {size} {jpeg_quality} {by}")
+    why: dict[int, str] = {}
+    if detector is not None:
+        source, why = _detect(source, detector, draft / ".detected", report)
+    assert source.landmarks is not None
+    rows, moved, written = [list(COLUMNS)], [], set()
     for i in track(len(source), "align"):
         name, points = source.names[i], source.landmarks[i]
         if not np.isfinite(points).all():
-            report.dropped[name] = "no landmarks"
+            report.dropped[name] = why.get(i, "no landmarks")
             continue
         target = draft / Path(name).with_suffix(suffix)
         if target in written:
@@ -57,15 +75,48 @@ def align_set(source: Source, out: str | Path, size: int = ARCFACE_SIZE, jpeg_qu
             report.dropped[name] = str(error)
             continue
         moved.append(transform(matrix, points))
-        rows.append(",".join([target.relative_to(draft).as_posix(), *(f"{v:.2f}" for v in moved[-1].ravel())]))
+        rows.append([target.relative_to(draft).as_posix(), *(f"{v:.2f}" for v in moved[-1].ravel())])
     if not moved:
         raise DataError(
             f"{source.path}: no image is left; the first was dropped because: {next(iter(report.dropped.values()))}"
         )
-    (draft / "landmarks.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    with (draft / "landmarks.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    (draft / ".detected").unlink(missing_ok=True)
     finish_folder(draft, out)
     report.facts["alignment"] = alignment_statistics(moved, size)
     return report
+
+
+def _detect(source: Source, detector: MtcnnDetector, path: Path, report: Report) -> tuple[Source, dict[int, str]]:
+    """The source with the detector's landmarks, and why an image has none, index -> reason.
+
+    ``path`` has one line an image, written as soon as it is known; an earlier run's lines are not computed again.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1]  # without a line that was cut off
+    path.write_text(whole, encoding="utf-8")
+    found: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
+    done = len(found)
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+        for i in track(len(source) - done, "detect"):
+            found.append(_found(source, i + done, detector))
+            file.write(json.dumps(found[-1]) + "\n")
+    points = np.full((len(source), 5, 2), np.nan, np.float32)
+    for i, row in enumerate(found):
+        if "points" in row:
+            points[i] = row["points"]
+    report.facts["detector"] = detector.name
+    report.facts["several_faces"] = [source.names[i] for i, row in enumerate(found) if row.get("faces", 1) > 1]
+    return replace(source, landmarks=points), {i: row["why"] for i, row in enumerate(found) if "why" in row}
+
+
+def _found(source: Source, index: int, detector: MtcnnDetector) -> dict[str, Any]:
+    try:
+        face = detector(source.image(index))
+    except DataError as error:
+        return {"why": str(error)}
+    return {"why": "no face found"} if face is None else {"points": face.points.tolist(), "faces": face.faces}
 
 
 def _jpeg(image: np.ndarray, quality: int) -> bytes:

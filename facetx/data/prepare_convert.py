@@ -27,6 +27,16 @@ def kind_of(out: str | Path) -> str:
     return {".rec": "rec", ".bin": "bin", ".txt": "list", ".packed": "packed"}.get(Path(out).suffix, "folder")
 
 
+def check_target(source: Source, out: Path, kind: str) -> None:
+    """Raises ``DataError`` where ``out`` exists, or is to be a list of images that are no files of their own."""
+    if out.exists():
+        raise DataError(f"{out}: exists; name another place, or delete it")
+    if kind == "list" and source.kind not in ("folder", "list"):
+        raise DataError(
+            f"{source.path}: a list names image files, and these images are in one file; convert to a folder"
+        )
+
+
 def convert(
     source: Source,
     out: str | Path,
@@ -48,9 +58,8 @@ def convert(
     Raises ``DataError`` where nothing is left, or the source cannot become that.
     """
     out = Path(out)
-    if out.exists():
-        raise DataError(f"{out}: exists; name another place, or delete it")
     kind = kind_of(out) if kind is None else kind
+    check_target(source, out, kind)
     out.parent.mkdir(parents=True, exist_ok=True)
     report = Report("convert", str(source.path), str(out), len(source), facts={"from": source.kind, "to": kind})
     if kind == "packed":
@@ -206,10 +215,6 @@ def _to_rec(source: Source, out: Path) -> None:
 
 
 def _to_list(source: Source, out: Path) -> None:
-    if source.kind not in ("folder", "list"):
-        raise DataError(
-            f"{source.path}: a list names image files, and these images are in one file; convert to a folder"
-        )
     paths = [os.path.relpath(source.where(i), out.parent) for i in range(len(source))]
     write_list(out, paths, source.labels.tolist())
 

@@ -9,7 +9,7 @@ Legend: N and M images of the training and the test set, C and T their identitie
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from facetx.metrics.roc import MIN_EXPECTED_ACCEPTS
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Reasons = dict[int, list[str]]
+"""Identity of the training set -> in what ways it matched."""
 
 FALSE_MATCHES = 1
 """Comparisons of the training with the test set that may lie above the threshold by chance, as far as is known."""
@@ -61,6 +63,12 @@ class Threshold:
     supported: bool = False
     comparisons: int = 0
     false_matches: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, of what is known, rounded for the report."""
+        if self.false_rate is None:
+            return {"cosine": self.cosine, "given": True}
+        return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in asdict(self).items()}
 
 
 def find_overlap(
@@ -107,7 +115,8 @@ def find_overlap(
     a, b = (_open(source, backbone.needs_keypoints, which) for source, which in ((train, "TRAIN"), (test, "TEST")))
     for side in (a, b):
         faces = SourceFaces(side.source, backbone.contract.size)
-        side.embeddings = _unit(embed(backbone, faces, flip=flip, **how).sum(axis=0), side.source)  # (V, N, D) -> (N, D)
+        summed = embed(backbone, faces, flip=flip, **how).sum(axis=0)  # (V, N, D) -> (N, D)
+        side.embeddings = _unit(summed, side.source)
         side.means = identity_means(side.embeddings, side.source.labels)
 
     report = Report("overlap", str(train.path), images=len(train))
@@ -118,9 +127,9 @@ def find_overlap(
         "identities_with_one_image": {"train": int((a.counts == 1).sum()), "test": int((b.counts == 1).sum())},
         "left_out": {"train": a.unreadable, "test": b.unreadable},
     }
-    why: dict[int, list[str]] = {}
-    for name, find in (("same_names", _same_names), ("identical_images", _identical_images)):
-        report.facts[name] = find(a, b, why)
+    why: Reasons = {}
+    report.facts["same_names"] = _same_names(a, b, why)
+    report.facts["identical_images"] = _identical_images(a, b, why)
     if threshold is None:
         images = _image_threshold(a, len(a.embeddings) * len(b.embeddings))
         people = _identity_threshold(a, b.counts)
@@ -205,8 +214,7 @@ def _unit(x: Floats, source: Source) -> Floats:
     bad = int((~np.isfinite(x)).any(axis=1).sum())
     if bad:
         raise DataError(f"{source.path}: {bad} of {len(x)} embeddings are not finite; the checkpoint is of no use")
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(norm == 0, 1, norm)
+    return x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12)
 
 
 def identity_means(x: Floats, labels: Ints) -> Floats:
@@ -294,19 +302,18 @@ def _chunks(size: int) -> list[slice]:
     return [slice(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
 
 
-def _same_names(a: _Side, b: _Side, why: dict[int, list[str]]) -> dict[str, Any]:
+def _same_names(a: _Side, b: _Side, why: Reasons) -> dict[str, Any]:
     train, test = (
-        [(label, name) for label, name in enumerate(side.source.identities) if not NUMBERED.fullmatch(name)]
+        {label: name for label, name in enumerate(side.source.identities) if not NUMBERED.fullmatch(name)}
         for side in (a, b)
     )
-    known = {_plain(name): name for _, name in test}
-    found = [(label, name, known[_plain(name)]) for label, name in train if _plain(name) in known]
-    for label, _, other in found:
-        why.setdefault(label, []).append(f"{other} is in the test set")
+    known = {_plain(name): name for name in test.values()}
+    found = {label: (name, known[_plain(name)]) for label, name in train.items() if _plain(name) in known}
+    _note(why, ((label, f"the test set has {other}") for label, (_, other) in found.items()))
     return {
         "names": {"train": len(train), "test": len(test)},
         "identities": len(found),
-        "list": [list(names) for _, *names in found[:LISTED]],
+        "list": [list(names) for names in found.values()][:LISTED],
     }
 
 
@@ -314,9 +321,59 @@ def _plain(name: str) -> str:
     return " ".join(name.replace("_", " ").casefold().split())
 
 
-def _identical_images(a: _Side, b: _Side, why: dict[int, list[str]]) -> dict[str, Any]:
+def _identical_images(a: _Side, b: _Side, why: Reasons) -> dict[str, Any]:
     other = dict(zip(reversed(b.digests), reversed(b.source.names)))  # the first of equal ones
-    found = [i for i, digest in enumerate(a.digests) if digest in other]
-    return _matches(
-        a, why, "identical_images", [(i, other[a.digests[i]], f"{a.source.names[i]} is {{}}") for i in found]
-    )
+    labels, names = a.source.labels.tolist(), a.source.names
+    found = [(i, other[digest]) for i, digest in enumerate(a.digests) if digest in other]
+    identities = _note(why, ((labels[i], f"{names[i]} has the pixels of the test set's {name}") for i, name in found))
+    return {
+        "images": len(found),
+        "identities": identities,
+        "list": [[names[i], name] for i, name in found[:LISTED]],
+    }
+
+
+def _near_duplicates(a: _Side, b: _Side, threshold: Threshold, why: Reasons) -> dict[str, Any]:
+    index, cosine, pairs = closest(a.embeddings, b.embeddings, threshold.cosine)
+    labels, found = a.source.labels.tolist(), _above(cosine, threshold)
+    rows = [[a.source.names[i], b.source.names[index[i]], round(float(cosine[i]), 4)] for i in found]
+    texts = (f"{name} has the cosine {score:.3f} to the test set's {other}" for name, other, score in rows)
+    identities = _note(why, zip((labels[i] for i in found), texts))
+    return {
+        "threshold": threshold.as_dict(),
+        "pairs": pairs,
+        "images": len(rows),
+        "identities": identities,
+        "list": rows[:LISTED],
+    }
+
+
+def _same_people(a: _Side, b: _Side, threshold: Threshold, why: Reasons) -> dict[str, Any]:
+    index, cosine, pairs = closest(a.means, b.means, threshold.cosine)
+    found = _above(cosine, threshold)
+    images = np.stack([a.counts, b.counts[index]], axis=1)  # (C, 2)
+    rows = [[a.source.identities[i], b.source.identities[index[i]], round(float(cosine[i]), 4)] for i in found]
+    _note(why, ((i, f"the mean has the cosine {row[2]:.3f} to the test set's {row[1]}") for i, row in zip(found, rows)))
+    return {
+        "threshold": threshold.as_dict(),
+        "pairs": pairs,
+        "identities": len(rows),
+        "one_image": int((images[found] == 1).any(axis=1).sum()),
+        "list": [[*row, *images[i].tolist()] for i, row in zip(found, rows)][:LISTED],
+    }
+
+
+def _above(cosine: Floats, threshold: Threshold) -> list[int]:
+    """Where the cosine is above, highest first."""
+    order = np.argsort(-cosine, kind="stable")
+    return order[cosine[order] > threshold.cosine].tolist()
+
+
+def _note(why: Reasons, found: Iterable[tuple[int, str]]) -> int:
+    """Adds the first reason of each identity to those that it has; returns how many identities have one here."""
+    first: dict[int, str] = {}
+    for label, text in found:
+        first.setdefault(label, text)
+    for label, text in first.items():
+        why.setdefault(label, []).append(text)
+    return len(first)

@@ -101,6 +101,11 @@ def test_the_mean_stands_in_for_a_few_and_no_more(faces, tmp_path):
         (",".join(COLUMNS) + "\na.png,1,2,3\n", ":2: expected an image and ten numbers, found 'a.png,1,2,3'"),
         (",".join(COLUMNS) + "\na.png" + ",1" * 9 + ",b\n", ":2: expected an image and ten numbers"),
         (",".join(COLUMNS) + "\na.png" + ",1" * 9 + ",nan\n", ":2: a coordinate is not finite"),
+        (",".join(COLUMNS) + "\n\na.png,1\0" + ",1" * 9, ":3: expected an image and ten numbers"),
+        (
+            ",".join(COLUMNS) + "\na.png" + ",1" * 10 + "\n" + "a" * 200_000,
+            ":3: not a line of a CSV file .field larger",
+        ),
     ],
 )
 def test_a_file_that_holds_no_landmarks(tmp_path, text, problem):

@@ -1,6 +1,8 @@
 """prepare_data.py: what goes in comes out again, what is dropped is named, and outputs are whole or not there."""
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,18 +11,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facetx.config.load import check_settings
 from facetx.data import DATASETS, prepare_convert
 from facetx.data.align import ARCFACE
 from facetx.data.codec import encode_png
 from facetx.data.folder import ImageFolder
-from facetx.data.landmarks import COLUMNS
+from facetx.data.landmarks import COLUMNS, read_landmarks
 from facetx.data.packed import Packed
 from facetx.data.pairs import Pairs, read_pairs, write_pairs
 from facetx.data.prepare_align import align_set
 from facetx.data.prepare_convert import convert, split
 from facetx.data.prepare_verify import near_duplicates, verify
 from facetx.data.sources import open_source
+from facetx.data.synthetic import SyntheticFaces
 from facetx.errors import DataError
+from facetx.training.run import start_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -216,6 +221,71 @@ def test_align_and_its_statistics(tmp_path):
     assert before["distance_mean"] > 5
     with pytest.raises(DataError, match="landmarks are needed"):
         align_set(open_source(tmp_path / "photos"), tmp_path / "other")
+
+
+def test_align_keeps_names_with_commas(tmp_path):
+    points = np.round(ARCFACE, 1)
+    (tmp_path / "photos/Lee, Ann").mkdir(parents=True)
+    (tmp_path / "photos/Lee, Ann/0.png").write_bytes(encode_png(np.zeros((112, 112, 3), np.uint8)))
+    (tmp_path / "points.csv").write_text(
+        f'{",".join(COLUMNS)}\n"Lee, Ann/0.png",{",".join(map(str, points.ravel()))}\n'
+    )
+    align_set(open_source(tmp_path / "photos", tmp_path / "points.csv"), tmp_path / "out")
+    assert list(read_landmarks(tmp_path / "out/landmarks.csv")) == ["Lee, Ann/0.png"]
+
+
+def test_align_by_other_landmarks_starts_anew(faces, tmp_path):
+    """What an earlier run left for one file of landmarks is not mixed with what another file gives."""
+    for name, shift in (("a", 0), ("b", 1)):
+        rows = [f"person_0/{i}.png,{','.join(map(str, ARCFACE.ravel() / 4 + shift))}" for i in range(5)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([",".join(COLUMNS), *rows]))
+    a, b = (open_source(faces, tmp_path / f"{name}.csv") for name in "ab")
+    align_set(a, tmp_path / "out", 32)
+    align_set(b, tmp_path / "expected", 32)
+    (tmp_path / "out").rename(tmp_path / "out.part")
+    marker = f"{a.path} 30 32 None {hashlib.sha256(a.landmarks.tobytes()).hexdigest()}"
+    (tmp_path / "out.part/.source").write_text(marker)
+    align_set(b, tmp_path / "out", 32)
+    assert files(tmp_path / "out") == files(tmp_path / "expected")
+
+
+def test_align_by_the_detector(tmp_path):
+    face = SyntheticFaces(1, 1)[0]["image"]
+    for name, image in (("a/0", np.pad(face, ((60, 20), (40, 90), (0, 0)))), ("a/1", np.zeros((90, 90, 3), np.uint8))):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"photos/{name}.png").write_bytes(encode_png(image))
+    done = script("align", tmp_path / "photos", tmp_path / "out", "--detector", "mtcnn", "--min-probability", 0.8)
+    assert done.returncode == 0, done.stderr
+    assert "dropped a/1.png: no face found" in done.stdout
+    facts = json.loads((tmp_path / "out.report.json").read_text())["facts"]
+    assert facts["detector"].endswith("probability >= 0.8")
+    assert facts["alignment"]["distance_mean"] < 5
+    assert sorted(files(tmp_path / "out")) == ["a/0.png", "landmarks.csv"]
+    for options, words in (
+        ((), "one of the arguments --landmarks --detector is required"),
+        (("--detector", "mtcnn", "--landmarks", "p.csv"), "not allowed with argument"),
+        (("--landmarks", tmp_path / "out/landmarks.csv", "--min-probability", 0.5), "it goes with --detector"),
+    ):
+        done = script("align", tmp_path / "photos", tmp_path / "other", *options)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_overlap_of_a_training_and_a_test_set(small, faces, tmp_path):
+    start_run(check_settings({**small, "evaluators": [], "select": None}), tmp_path / "run")
+    for person in (1, 2, 9):
+        shutil.copytree(faces / f"person_{person % 6}", tmp_path / f"test/known_{person}")
+    command = ("overlap", faces, tmp_path / "test", "--checkpoint", tmp_path / "run", "--workers", 0)
+    done = script(*command, "--out", tmp_path / "clean.txt", "--cache", tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    assert "same people" in done.stdout
+    report = json.loads((tmp_path / "clean.txt.report.json").read_text())
+    assert report["facts"]["identical_images"]["images"] == 15
+    assert report["facts"]["same_people"]["threshold"]["impostor_comparisons"] == 30
+    assert {name.split("/")[0] for name in report["dropped"]} >= {"person_1", "person_2", "person_3"}
+    assert len(open_source(tmp_path / "clean.txt")) == 30 - len(report["dropped"])
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
 
 
 def test_align_goes_on_where_it_was_cut_short(faces, tmp_path, monkeypatch):
