@@ -1,10 +1,12 @@
 """What the scripts share: errors without a traceback, and exit codes.
 
-0 done; 2 a mistake that the user can mend; 128 + n stopped by signal n.
+0 done; 2 a mistake, or a disk, that the user can mend; 128 + n stopped by signal n.
 """
 
 import argparse
 import logging
+import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -21,12 +23,22 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("facetx").setLevel(logging.INFO)
     try:
-        return main(args)
+        code = main(args)
+        sys.stdout.flush()
+        return code
     except FacetxError as error:
         if args.debug:
             raise
         # A loader worker's error arrives with the worker's traceback before its own words.
         print(f"error: {str(error).rpartition(f'{type(error).__name__}: ')[2]}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # such as a script's table in "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python complain at its end
+        return 128 + signal.SIGPIPE
+    except OSError as error:  # a full disk, a folder that may not be written
+        if args.debug:
+            raise
+        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -7,6 +7,7 @@ python scripts/evaluate.py --list --data-root data
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from facetx.cli import run_script
@@ -46,20 +47,27 @@ def main(args: argparse.Namespace) -> int:
         "batch_size": args.batch_size,
         "workers": args.workers,
     }
-    outcomes = []
-    for found in there:
-        print(f"{found.benchmark.title}: {found.path} ...", file=sys.stderr)
-        outcomes.append(run_benchmark(model.backbone, found, labels=labels, **how))
+    todo = {f"{f.benchmark.title}, {f.path}": partial(run_benchmark, model.backbone, f, labels=labels) for f in there}
     if args.identification is not None:
-        print(f"identification: {args.identification} ...", file=sys.stderr)
         marks = args.landmarks if model.backbone.needs_keypoints else None
-        outcomes.append(run_identification(model.backbone, args.identification, landmarks=marks, **how))
+        of_folder = partial(run_identification, model.backbone, args.identification, landmarks=marks)
+        todo[f"identification, {args.identification}"] = of_folder
 
     folder = Path(args.out or Path(args.checkpoint) / "benchmarks")
     facts = {"checkpoint": str(args.checkpoint), "step": model.meta["step"], "input": model.contract.as_dict()}
     name = str(model.meta["settings"]["name"])
-    for outcome in outcomes:
-        write_outcome(folder / f"{outcome.name}.json", outcome, facts)
+    outcomes, failed = [], []
+    for title, run in todo.items():
+        print(f"{title} ...", file=sys.stderr)
+        try:
+            outcomes.append(run(**how))
+        except DataError as error:  # the others still count
+            failed.append(f"{title}: failed: {error}")
+            continue
+        write_outcome(folder / f"{outcomes[-1].name}.json", outcomes[-1], facts)
+    missing = failed + missing
+    if not outcomes:
+        raise DataError("none of the benchmarks could be run\n  " + "\n  ".join(failed))
     parts = tables(outcomes, name)
     parts += [groups_table(f"{o.title}, {a}", g) for o in outcomes for a, g in o.groups.items()]
     parts += [f"warning: {o.title}: {text}" for o in outcomes for text in o.warnings] + missing
@@ -67,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
     (folder / "results.md").write_text(f"# {name}\n\n{text}\n", encoding="utf-8")
     write_page(folder / "results.html", name, {**facts, "weights": outcomes[0].receipt.weights}, outcomes, missing)
     print(f"{text}\n\nwritten: {folder}/results.md, results.html, a JSON file for each benchmark")
-    return 0
+    return 2 if failed else 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from facetx.analysis.plots import plot_ranks, plot_roc, plot_score_histogram, plot_templates
+from facetx.evaluators.catalog import published
 from facetx.evaluators.groups import groups_table, image_key
 from facetx.evaluators.suite import Outcome, pairs_of_images, published_table, summary_table
 from facetx.evaluators.templates import TemplateResult
@@ -60,7 +61,7 @@ def write_page(
         f"<h1>{escape(model)}</h1>",
         _facts(facts),
         _results(pairs, model) if pairs else "",
-        *(_pairs(outcome) if outcome in pairs else _other(outcome) for outcome in outcomes),
+        *(_pairs(outcome) if outcome in pairs else _other(outcome, model) for outcome in outcomes),
         f"<section><h2>Not run</h2><ul>{absent}</ul></section>" if absent else "",
     ]
     page = (
@@ -93,13 +94,14 @@ def _results(outcomes: Sequence[Outcome], model: str) -> str:
     )
 
 
-def _other(outcome: Outcome) -> str:
+def _other(outcome: Outcome, model: str) -> str:
     """A benchmark on templates or identities: its table and its curve."""
     result = outcome.result
     draw = plot_templates if isinstance(result, TemplateResult) else plot_ranks
+    beside = f"<div class=own>{_table(published_table([outcome], model))}</div>" if published(outcome.name) else ""
     return (
         f"<section><h2>{escape(outcome.title)}</h2><div class=quiet>{escape(outcome.asks)}</div>{_warnings(outcome)}"
-        f"{_table(result.table())}{_plot(lambda file: draw(result, file), f'Curve of {outcome.title}')}"
+        f"{_table(result.table())}{beside}{_plot(lambda file: draw(result, file), f'Curve of {outcome.title}')}"
         f"<details><summary>Receipt</summary>{_receipt(outcome)}</details></section>"
     )
 

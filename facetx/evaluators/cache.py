@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from facetx.evaluators.embedding import FaceDataset, embed_views
-from facetx.evaluators.receipt import content_digest, weights_digest
+from facetx.evaluators.receipt import content_digest, network_digest, weights_digest
 
 
 class EmbeddingCache:
     """Stands in for ``embed_views`` and keeps what it gives: ``<hash>.npy``, and the key in words, ``<hash>.json``.
 
-    The key holds all that the embeddings hang on: weights, the model's contract, the images' bytes in their order,
-    their keypoints where the model takes them, the size that they are resized to, mirrors, precision, and the kind of
-    device. The same weights in another network (another scale of the attention, say) are told by the first image, which
-    is embedded each time. A file that does not agree with it, is cut off, or has another shape is computed anew.
+    The key holds all that the embeddings hang on: weights, the network's parts and their settings, the model's
+    contract, the images' bytes in their order, their keypoints where the model takes them, the size that they are
+    resized to, mirrors, precision, and the kind of device. Its file has the embeddings' hash, too; where that does not
+    agree, or the first image, which is embedded each time, comes out otherwise, all are computed anew.
 
     Args:
         folder: Where the files lie; made where it is missing. It may be deleted at any time.
@@ -51,17 +51,16 @@ class EmbeddingCache:
         shape = (2 if flip else 1, len(order), backbone.embedding_dim)
         compute = partial(embed_views, backbone, dataset, device=device, flip=flip, amp=amp)
         kept = _load(path, shape)
-        if kept is not None and _agree(kept[:, :1], compute(indices=order[:1])):
+        if kept is not None and _agree(kept[:, :1], compute(indices=order[:1]), 0.02 if amp else 1e-3):
             return kept
         views = compute(indices=order, batch_size=batch_size, workers=workers)
         self.folder.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".json").write_text(
-            json.dumps({"data": dataset.name, **key}, indent=1) + "\n", encoding="utf-8"
-        )
         draft = path.with_suffix(f".{os.getpid()}.part")
         with draft.open("wb") as file:
             np.save(file, views, allow_pickle=False)
         draft.replace(path)
+        facts = {"data": dataset.name, **key, "embeddings": _digest(views)}
+        path.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         return views
 
     @staticmethod
@@ -76,6 +75,7 @@ class EmbeddingCache:
                 points.update(np.asarray(dataset[i]["keypoints"], "<f4").tobytes())
         return {
             "weights": weights_digest(backbone),
+            "network": network_digest(backbone),
             "input": backbone.contract.as_dict(),
             "images": images.hexdigest(),
             "count": len(indices),
@@ -90,11 +90,17 @@ class EmbeddingCache:
 def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
     try:
         views = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        written = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["embeddings"]
+    except (OSError, ValueError, EOFError, KeyError, TypeError):
         return None
-    return views if views.shape == shape and views.dtype == np.float32 else None
+    whole = views.shape == shape and views.dtype == np.float32 and _digest(views) == written
+    return views if whole else None
 
 
-def _agree(kept: NDArray[np.float32], now: NDArray[np.float32]) -> bool:
-    """Whether two embeddings (V, 1, D) are one but for the rounding of another batch size, bf16's too."""
-    return float(np.linalg.norm(kept - now)) <= 0.02 * float(np.linalg.norm(now))
+def _digest(views: NDArray[np.float32]) -> str:
+    return hashlib.sha256(views.tobytes()).hexdigest()
+
+
+def _agree(kept: NDArray[np.float32], now: NDArray[np.float32], tolerance: float) -> bool:
+    """Whether two embeddings (V, 1, D) are one but for the rounding of another batch size."""
+    return float(np.linalg.norm(kept - now)) <= tolerance * float(np.linalg.norm(now))

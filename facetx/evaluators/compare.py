@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from facetx.errors import DataError
 from facetx.evaluators.receipt import Receipt
 from facetx.evaluators.verification import VerificationResult, markdown_table, short
@@ -55,13 +57,15 @@ class Comparison:
 def mismatches(a: Receipt, b: Receipt) -> list[str]:
     """What keeps two results from being compared, one line each; empty where nothing does."""
     found = [_differ(name, getattr(a, name), getattr(b, name)) for name in MUST_MATCH]
-    found.append(_differ("alignment", a.input["alignment"], b.input["alignment"]))
+    found.append(_differ("alignment", a.input.get("alignment"), b.input.get("alignment")))
     return [line for line in found if line]
 
 
 def compare(a: VerificationResult, receipt_a: Receipt, b: VerificationResult, receipt_b: Receipt) -> Comparison:
     """Compares two results. Raises ``DataError`` naming each mismatch where they were not measured alike."""
     problems = mismatches(receipt_a, receipt_b)
+    if not (np.array_equal(a.same, b.same) and np.array_equal(a.fold, b.fold)):
+        problems.append("labels or folds: they differ though the receipts agree, so one of the files was changed")
     if problems:
         raise DataError(
             f"{a.name} and {b.name} were not measured alike, so their difference says nothing:\n  "
@@ -84,9 +88,11 @@ def _right(result: VerificationResult) -> Bools:
 
 
 def _notes(a: Receipt, b: Receipt) -> list[str]:
-    versions = [_differ(f"version of {name}", a.versions[name], b.versions[name]) for name in a.versions]
-    same = "" if a.weights != b.weights else "both are of the same weights"
-    return [line for line in (same, _differ("precision", a.precision, b.precision), *versions) if line]
+    names = sorted({*a.versions, *b.versions})
+    versions = [_differ(f"version of {name}", a.versions.get(name), b.versions.get(name)) for name in names]
+    same = "both are of the same weights" if (a.weights, a.network) == (b.weights, b.network) else ""
+    how = [_differ(name, getattr(a, name), getattr(b, name)) for name in ("precision", "device", "input")]
+    return [line for line in (same, *how, *versions) if line]
 
 
 def _differ(name: str, a: Any, b: Any) -> str:

@@ -43,6 +43,7 @@ class Receipt:
 
     Attributes:
         weights: Of the backbone's state dict: names, types, shapes and bytes, in the order of the names.
+        network: Of its modules' names, kinds and plain settings: what is computed from the weights.
         images: Of the bytes of the image files that are used, in the order of their first use. So a folder and a
             ``.bin`` of the same files agree.
         pairs: Of the protocol: of pairs, which images meet, the labels and the folds. Images count by that order and
@@ -54,11 +55,13 @@ class Receipt:
         input: The model's contract: size, colour order, mean, std, alignment.
         definitions: In words, of every number.
         precision: "fp32" or "bf16".
+        device: Kind of the device, "cpu" or "cuda".
         versions: Of facetx, torch, numpy and Python.
         seed: Of the training, where known.
     """
 
     weights: str
+    network: str
     images: str
     pairs: str
     keypoints: str | None
@@ -68,6 +71,7 @@ class Receipt:
     input: dict[str, Any]
     definitions: dict[str, str]
     precision: str
+    device: str
     versions: dict[str, str]
     seed: int | None = None
 
@@ -95,6 +99,7 @@ def make_receipt(evaluator: Any, backbone: Any, amp: bool = False, seed: int | N
     keypoints = [dataset[i]["keypoints"] for i in first_use.values()] if backbone.needs_keypoints else None
     return Receipt(
         weights=weights_digest(backbone),
+        network=network_digest(backbone),
         images=_sha256(image.encode() for image in first_use),
         pairs=_sha256(_bytes(a, kind) for a, kind in ((numbers, "<i8"), *terms.protocol)),
         keypoints=None if keypoints is None else _sha256(_bytes(points, "<f4") for points in keypoints),
@@ -104,6 +109,7 @@ def make_receipt(evaluator: Any, backbone: Any, amp: bool = False, seed: int | N
         input={k: list(v) if isinstance(v, tuple) else v for k, v in backbone.contract.as_dict().items()},  # as in JSON
         definitions=terms.definitions,
         precision="bf16" if amp else "fp32",
+        device=next((p.device.type for p in backbone.parameters()), "cpu"),
         versions={
             "facetx": facetx.__version__,
             "torch": torch.__version__,
@@ -122,6 +128,24 @@ def weights_digest(backbone: Any) -> str:
         hasher.update(f"{name} {raw.dtype} {tuple(raw.shape)}\n".encode())
         hasher.update(raw.reshape(-1).view(torch.uint8).numpy())  # any type, bf16 too
     return hasher.hexdigest()
+
+
+def network_digest(backbone: Any) -> str:
+    """SHA-256 of a module's parts: their names, kinds and plain settings, such as the scale of an attention.
+
+    The same weights in another network give other embeddings. What differs between training and evaluation is left out.
+    """
+    hasher = hashlib.sha256()
+    for name, module in backbone.named_modules():
+        settings = {k: v for k, v in vars(module).items() if k != "training" and _is_plain(v)}
+        hasher.update(f"{name} {type(module).__qualname__} {sorted(settings.items())}\n".encode())
+    return hasher.hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def content_digest(dataset: FaceDataset, index: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from facetx.evaluators.benchmarks import identification
-from facetx.evaluators.catalog import PUBLISHED, Benchmark, Found, find_benchmark
+from facetx.evaluators.catalog import Benchmark, Found, find_benchmark, published
 from facetx.evaluators.embedding import embed_views
 from facetx.evaluators.groups import Labels, results_by_group
 from facetx.evaluators.inputs import InputCheck, check_inputs
@@ -138,8 +138,13 @@ def pairs_of_images(outcomes: Sequence[Outcome]) -> list[Outcome]:
 def tables(outcomes: Sequence[Outcome], model: str) -> list[str]:
     """Markdown: the pairs in one table, beside published results, then each other benchmark in its own."""
     pairs = pairs_of_images(outcomes)
-    shared = [summary_table(pairs), published_table(pairs, model)] if pairs else []
-    return shared + [outcome.result.table() for outcome in outcomes if outcome not in pairs]
+    found = [summary_table(pairs), published_table(pairs, model)] if pairs else []
+    for outcome in outcomes:
+        if outcome not in pairs:
+            found.append(outcome.result.table())
+            if published(outcome.name):
+                found.append(published_table([outcome], model))
+    return found
 
 
 def summary_table(outcomes: Sequence[Outcome]) -> str:
@@ -156,14 +161,19 @@ def summary_table(outcomes: Sequence[Outcome]) -> str:
 
 
 def published_table(outcomes: Sequence[Outcome], model: str) -> str:
-    """A Markdown table of accuracies in percent: the model's, and those of the literature."""
-    columns = [o for o in outcomes if any(o.name in row for row in PUBLISHED.values())]
-    own = {o.name: 100 * o.result.accuracy.mean for o in outcomes}
-    rows = [
-        (name, *(f"{row[o.name]:.2f}" if o.name in row else "-" for o in columns))
-        for name, row in {model: own, **PUBLISHED}.items()
-    ]
-    return markdown_table(("accuracy, %", *(o.title for o in columns)), rows)
+    """A Markdown table in percent, a row a model: this one, and those of the literature."""
+    rows: dict[str, list[str]] = {}
+    head: list[str] = []
+    for outcome in outcomes:
+        others = published(outcome.name)
+        own = {model: {name: 100 * value for name, value in outcome.result.summary().items()}}
+        for name in next(iter(others.values()), {}):
+            head.append(outcome.title if name == "accuracy" else f"{outcome.title} {name}")
+            for who, numbers in {**own, **others}.items():
+                cells = rows.setdefault(who, [])
+                cells += ["-"] * (len(head) - 1 - len(cells)) + [f"{numbers[name]:.2f}"]
+    lines = [(who, *row, *["-"] * (len(head) - len(row))) for who, row in rows.items()]
+    return markdown_table(("published, %", *head), lines)
 
 
 def write_outcome(path: str | Path, outcome: Outcome, model: dict[str, Any]) -> None:

@@ -52,7 +52,8 @@ class Bootstrapped:
         difference: b - a.
         a_interval, b_interval, difference_interval: (low, high).
         p: Two-sided; twice the share of resamples on the other side of no difference, resamples without a difference
-            counted on both.
+            counted on both, and one more for the difference that was found: so never 0 (Davison and Hinkley 1997,
+            equation 4.11).
     """
 
     a: float
@@ -121,7 +122,7 @@ def _bootstrapped(found: Floats, drawn: Floats) -> Bootstrapped:
         a_interval=_interval(drawn[:, 0]),
         b_interval=_interval(drawn[:, 1]),
         difference_interval=_interval(difference),
-        p=min(1.0, 2 * min(float(np.mean(difference >= 0)), float(np.mean(difference <= 0)))),
+        p=min(1.0, 2 * (1 + min(int((difference >= 0).sum()), int((difference <= 0).sum()))) / (1 + len(drawn))),
     )
 
 

@@ -102,7 +102,11 @@ def test_it_is_a_benchmark_among_the_others(root, tmp_path):
     (found,), _ = find_benchmarks(list(BENCHMARKS.values()), tmp_path / "all")
     outcome = run_benchmark(Blocks(), found, seed=5)
     assert outcome.warnings[-1] == "pairs: 64 of the protocol's 15658489; not comparable with published results"
-    assert tables([outcome], "mine") == [outcome.result.table()]
+    own, beside = tables([outcome], "mine")
+    assert own == outcome.result.table()
+    assert beside.splitlines()[0].split("|")[2].strip() == "IJB-C tar@far=1e-4"
+    assert f"| {100 * outcome.result.summary()['tar@far=1e-4']:.2f} " in beside.splitlines()[2]
+    assert "96.06" in beside
     write_outcome(tmp_path / "ijbc.json", outcome, {"step": 3})
     written = json.loads((tmp_path / "ijbc.json").read_text())
     assert written["summary"] == outcome.result.summary()

@@ -1,7 +1,9 @@
 """Receipts, result files, the comparison of two, and embeddings from a cache."""
 
+import base64
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from facetx.backbones import BACKBONES
 from facetx.contract import InputContract
 from facetx.data.bins import write_bin
 from facetx.data.folder import ImageFolder
@@ -17,7 +20,7 @@ from facetx.evaluators.benchmarks import bin_pairs
 from facetx.evaluators.cache import EmbeddingCache
 from facetx.evaluators.compare import compare, mismatches
 from facetx.evaluators.embedding import embed_views
-from facetx.evaluators.receipt import make_receipt, weights_digest
+from facetx.evaluators.receipt import make_receipt, network_digest, weights_digest
 from facetx.evaluators.result_file import read_result, write_result
 from facetx.evaluators.sampling import sample_pairs
 from facetx.evaluators.verification import PairVerification
@@ -35,10 +38,10 @@ class Linear(nn.Module):
         torch.manual_seed(seed)
         self.proj = nn.Linear(3 * 32 * 32, 8)
         self.scale = scale
-        self.calls = 0
+        self.seen = []
 
     def forward(self, images):
-        self.calls += len(images)
+        self.seen.append(len(images))
         return self.scale * self.proj(images.flatten(1))
 
 
@@ -91,6 +94,15 @@ def test_weights_count_by_name_shape_and_value():
     assert weights_digest(a.to(torch.bfloat16)) != weights_digest(b.float())
 
 
+def test_a_network_counts_by_what_it_computes():
+    build = partial(BACKBONES.create, "vit_p8s8_tiny", image_size=16, depth=1)
+    base = network_digest(build())
+    assert network_digest(build().eval()) == base
+    assert network_digest(build(attention_scale=0.5)) != base
+    assert network_digest(build(activation="relu6")) != base
+    assert network_digest(build(heads=2, head_dim=64)) != base
+
+
 def test_a_result_file_gives_back_every_number(task, tmp_path):
     result, receipt = task.result(Linear()), make_receipt(task, Linear())
     write_result(tmp_path / "r.json", result, receipt, model={"step": 7})
@@ -120,6 +132,32 @@ def test_damaged_scores_are_refused(task, tmp_path):
         read_result(tmp_path / "none.json")
 
 
+def test_other_values_beside_the_scores_are_refused(task, tmp_path):
+    write_result(tmp_path / "r.json", task.result(Linear()), make_receipt(task, Linear()))
+    whole = json.loads((tmp_path / "r.json").read_text())
+    receipt, settings = whole["receipt"], whole["settings"]
+    same = base64.b64decode(whole["arrays"]["same"])
+    many_folds = {"scores": bytes(8 * 1002), "same": b"\0\1" * 501, "fold": np.arange(1002, dtype="<i4").tobytes()}
+    for change in (
+        {"name": None},
+        {"summary": {"xnorm": float("nan")}},
+        {"summary": {"xnorm": "1"}},
+        {"settings": {**settings, "flip": 1}},
+        {"settings": {**settings, "thresholds": "best"}},
+        {"receipt": {**receipt, "weights": 7}},
+        {"receipt": {**receipt, "input": {"mean": float("inf")}}},
+        {"receipt": {**receipt, "more": 1}},
+        {"arrays": {**whole["arrays"], "same": base64.b64encode(b"\7" + same[1:]).decode()}},
+        {"arrays": {k: base64.b64encode(v).decode() for k, v in many_folds.items()}},
+    ):
+        (tmp_path / "r.json").write_text(json.dumps({**whole, **change}))
+        with pytest.raises(DataError, match="no result with its scores"):
+            read_result(tmp_path / "r.json")
+    (tmp_path / "r.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="no result with its scores"):
+        read_result(tmp_path / "r.json")
+
+
 def test_compare_two_models_and_refuse_what_does_not_match(task):
     a, b = Linear(), Linear(seed=1)
     first, second = (task.result(a), make_receipt(task, a)), (task.result(b), make_receipt(task, b))
@@ -138,6 +176,8 @@ def test_compare_two_models_and_refuse_what_does_not_match(task):
     shifted = replace(second[1], input={**second[1].input, "alignment": "other"})
     with pytest.raises(DataError, match="alignment: arcface and other"):
         compare(*first, second[0], shifted)
+    with pytest.raises(DataError, match="labels or folds: they differ though the receipts agree"):
+        compare(*first, replace(second[0], same=~second[0].same), second[1])
     older = replace(second[1], versions={**second[1].versions, "torch": "1.0"})
     assert compare(*first, second[0], older).notes[0].startswith("version of torch: ")
 
@@ -146,21 +186,22 @@ def test_the_cache_computes_once_and_tells_changes(task, tmp_path):
     cache, model = EmbeddingCache(tmp_path / "c"), Linear()
     plain = task.result(model)
     first = task.result(model, embed=cache)
-    calls = model.calls
+    model.seen.clear()
     np.testing.assert_array_equal(task.result(model, embed=cache).scores, plain.scores)
     np.testing.assert_array_equal(first.scores, plain.scores)
-    assert model.calls - calls == 2  # the first image and its mirror, to see that it is the same network
+    assert sum(model.seen) == 2  # the first image and its mirror, to see that it is the same network
     assert len(list((tmp_path / "c").glob("*.npy"))) == 1
 
     used = np.unique([task.first, task.second]).tolist()
     views = embed_views(Linear(scale=3.0), task.dataset, indices=used)
-    np.testing.assert_array_equal(cache(Linear(scale=3.0), task.dataset, indices=used), views)  # same weights
+    np.testing.assert_array_equal(cache(Linear(scale=3.0), task.dataset, indices=used), views)  # the same weights
     cache(Linear(seed=1), task.dataset, indices=used)
     cache(model, task.dataset, indices=used[::-1])
     cache(model, task.dataset, indices=used, flip=False)
-    assert len(list((tmp_path / "c").glob("*.npy"))) == 4
+    assert len(list((tmp_path / "c").glob("*.npy"))) == 5
 
-    for file in (tmp_path / "c").glob("*.npy"):
-        file.write_bytes(file.read_bytes()[:200])
-    np.testing.assert_array_equal(task.result(model, embed=cache).scores, plain.scores)
+    for damage in (lambda data: data[:200], lambda data: data[:-4] + b"\0\0\0\0"):
+        for file in (tmp_path / "c").glob("*.npy"):
+            file.write_bytes(damage(file.read_bytes()))
+        np.testing.assert_array_equal(task.result(model, embed=cache).scores, plain.scores)
     assert not list((tmp_path / "c").glob("*.part"))

@@ -74,7 +74,7 @@ def test_the_short_way_for_lfw_leaves_the_same_receipt(script, small, data, tmp_
     run = tmp_path / "run"
     facetx.start_run(check_settings({**small, "evaluators": [], "select": None}), run)
     files = ["--images", data / "lfw/images", "--pairs", data / "lfw/pairs.txt"]
-    files += ["--size", 32, "--workers", 0, "--cache", tmp_path / "cache"]
+    files += ["--workers", 0, "--cache", tmp_path / "cache"]
     short = script("eval_lfw.py", "--checkpoint", run, *files)
     assert short.returncode == 0, short.err
     told = script(
@@ -85,6 +85,21 @@ def test_the_short_way_for_lfw_leaves_the_same_receipt(script, small, data, tmp_
     a, b = (json.loads((run / place / "lfw.json").read_text()) for place in ("lfw", "benchmarks"))
     assert a["receipt"] == b["receipt"]
     assert a["arrays"] == b["arrays"]
+
+
+def test_one_bad_benchmark_costs_no_other(script, small, data, tmp_path):
+    run = tmp_path / "run"
+    facetx.start_run(check_settings({**small, "evaluators": [], "select": None}), run)
+    (data / "agedb_30.bin").write_bytes(b"no pickle")
+    told = script("evaluate.py", "--checkpoint", run, "--data-root", data, "--workers", 0)
+    assert told.returncode == 2
+    assert "| LFW" in told.out
+    assert f"AgeDB-30, {data}/agedb_30.bin: failed: " in told.out
+    assert (run / "benchmarks/lfw.json").exists()
+    assert "agedb_30.bin: failed" in (run / "benchmarks/results.html").read_text()
+    alone = script("evaluate.py", "--checkpoint", run, "--data-root", data, "--benchmarks", "agedb_30", "--workers", 0)
+    assert alone.returncode == 2
+    assert "error: none of the benchmarks could be run" in alone.err
 
 
 def test_any_folder_of_identities_by_1_to_n(script, small, faces, tmp_path):

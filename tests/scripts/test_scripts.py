@@ -88,6 +88,14 @@ def test_a_mistake_exits_with_2_and_no_traceback_unless_asked_for(config, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+def test_a_disk_that_refuses_is_told_as_plainly(config, tmp_path):
+    (tmp_path / "file").touch()
+    told = script("train.py", "--config", config, "--run-dir", tmp_path / "file/run")
+    assert told.returncode == 2
+    assert told.stderr.startswith(f"error: {tmp_path}/file/run")
+    assert "Traceback" not in told.stderr
+
+
 def test_an_error_in_a_loader_worker_is_as_plain(config, faces, tmp_path):
     told = script("train.py", "--config", config, "--run-dir", tmp_path / "run", "data.workers=2",
                   "data.transforms=[{name: resize, args: {size: 40}}]")  # fmt: skip
