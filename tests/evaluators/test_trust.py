@@ -38,10 +38,10 @@ class Linear(nn.Module):
         torch.manual_seed(seed)
         self.proj = nn.Linear(3 * 32 * 32, 8)
         self.scale = scale
-        self.seen = []
+        self.seen = {"images": 0}
 
     def forward(self, images):
-        self.seen.append(len(images))
+        self.seen["images"] += len(images)
         return self.scale * self.proj(images.flatten(1))
 
 
@@ -186,10 +186,10 @@ def test_the_cache_computes_once_and_tells_changes(task, tmp_path):
     cache, model = EmbeddingCache(tmp_path / "c"), Linear()
     plain = task.result(model)
     first = task.result(model, embed=cache)
-    model.seen.clear()
+    before = model.seen["images"]
     np.testing.assert_array_equal(task.result(model, embed=cache).scores, plain.scores)
     np.testing.assert_array_equal(first.scores, plain.scores)
-    assert sum(model.seen) == 2  # the first image and its mirror, to see that it is the same network
+    assert model.seen["images"] - before == 2  # the first image and its mirror, to see that it is the same network
     assert len(list((tmp_path / "c").glob("*.npy"))) == 1
 
     used = np.unique([task.first, task.second]).tolist()
