@@ -1,10 +1,11 @@
 """YAML as numbers mean it, with the line of every key.
 
 PyYAML follows YAML 1.1: ``1e-3`` is a string to it, ``on`` and ``no`` are booleans, ``012`` is ten. Here numbers and
-booleans follow YAML 1.2's core schema, and a key given twice is an error.
+booleans follow YAML 1.2's core schema, and a key given twice is an error. Of YAML's types there are those of JSON.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,23 @@ from facetx.errors import ConfigError
 
 Path_ = tuple[str | int, ...]
 
+MOST_VALUES = 10_000
+"""Of one file. Aliases can name others again and again, so that a few lines have more values than a memory holds."""
+
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2's scalars and no duplicate keys."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # its own, not the base class's
+    yaml_constructors = {  # noqa: RUF012  # likewise, without times, sets and the like
+        tag: make
+        for tag, make in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.endswith((":str", ":seq", ":map"))
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[str, int] = {}
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             line = key.start_mark.line + 1
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
@@ -33,31 +42,35 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        list("-+.0123456789"),
-    ),
-):
-    # Sorted by the order of this list: what looks like an integer is one before it is a float.
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+def _scalar(what: str, pattern: str, make: Callable[[str], Any], first: list[str]) -> None:
+    """Has ``_Loader`` take scalars of ``pattern`` for ``what``, and refuse others that are tagged so."""
+
+    def construct(loader: _Loader, node: yaml.ScalarNode) -> Any:
+        text = loader.construct_scalar(node)
+        if not re.fullmatch(pattern, text):
+            raise yaml.MarkedYAMLError(problem=f"{text[:80]!r} is no {what}", problem_mark=node.start_mark)
+        return make(text)
+
+    tag = f"tag:yaml.org,2002:{what}"
+    _Loader.add_implicit_resolver(tag, re.compile(rf"^(?:{pattern})$"), first)
+    _Loader.add_constructor(tag, construct)
 
 
-def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node)
-    return int(text, 16) if text.lower().startswith("0x") else int(text)
-
-
-def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    return float(loader.construct_scalar(node).replace(".inf", "inf").replace(".nan", "nan").lower())
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+# What looks like an integer is one before it is a float: of two patterns that fit the first counts.
+_scalar("null", r"~|null|Null|NULL|", lambda text: None, ["~", "n", "N", ""])
+_scalar("bool", r"true|True|TRUE|false|False|FALSE", lambda text: text.lower() == "true", list("tTfF"))
+_scalar(
+    "int",
+    r"[-+]?[0-9]{1,4000}|0x[0-9a-fA-F]{1,3000}",
+    lambda text: int(text, 16 if "x" in text else 10),
+    list("-+0123456789"),
+)
+_scalar(
+    "float",
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    lambda text: float(re.sub(r"\.(?=[inIN])", "", text)),
+    list("-+.0123456789"),
+)
 
 
 def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
@@ -65,8 +78,9 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
 
     Raises ``ConfigError`` with ``name`` and the line where the text is no YAML.
     """
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         lines: dict[Path_, int] = {}
         if node is None:
@@ -79,8 +93,13 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
         raise ConfigError(f"{where}: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: {error}") from error
+    except RecursionError:
+        raise ConfigError(
+            f"{name}: lists and mappings lie in one another too deep, or a value is part of itself"
+        ) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def read(path: str | Path) -> tuple[Any, dict[Path_, int]]:
@@ -96,8 +115,12 @@ def read(path: str | Path) -> tuple[Any, dict[Path_, int]]:
 
 def _collect_lines(node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> None:
     lines.setdefault(path, node.start_mark.line + 1)
+    if len(lines) > MOST_VALUES:
+        raise yaml.MarkedYAMLError(problem=f"more than {MOST_VALUES} values", problem_mark=node.start_mark)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key is a list or a mapping", problem_mark=key.start_mark)
             lines[(*path, key.value)] = key.start_mark.line + 1
             _collect_lines(value, (*path, key.value), lines)
     elif isinstance(node, yaml.SequenceNode):

@@ -23,6 +23,8 @@ TOO_FAR = 2.0
 """Pixels from the template that warn: aligners differ by less, and a model feels more."""
 SCALES = (0.93, 1.07)
 """Sizes of the mean face, as shares of the template's, that do not warn."""
+EYE_SCALES = (0.82, 1.16)
+"""Distances of the mean image's eyes that do not warn; pixels tell them less exactly than landmarks."""
 EYES = ARCFACE[:2]
 FACE = slice(40, 90), slice(30, 82)  # rows and columns of skin, mostly, in an aligned face
 EYE_CONTRAST = 10.0  # gray levels that eyes are darker than their surroundings in a mean face
@@ -37,6 +39,7 @@ class InputCheck:
         brightest: The highest value of all pixels, 0..255.
         face_rgb: Mean of each channel in the middle of the faces.
         eyes_offset: (x, y) from the template to the eyes of the mean image, None where no eyes are seen in it.
+        eyes_scale: Their distance, as a share of the template's.
         landmarks_offset: (x, y) from the template to the mean of the landmarks, None without a file of landmarks.
         landmarks_scale: Size of the mean face by landmarks, as a share of the template's.
         warnings: One line each, with what to do.
@@ -46,6 +49,7 @@ class InputCheck:
     brightest: int
     face_rgb: tuple[float, float, float]
     eyes_offset: tuple[float, float] | None
+    eyes_scale: float | None
     landmarks_offset: tuple[float, float] | None
     landmarks_scale: float | None
     warnings: list[str]
@@ -79,13 +83,14 @@ def check_inputs(
     mean = total / len(chosen)
     red, green, blue = (float(v) for v in mean[FACE].mean(axis=(0, 1)))
     warnings = _of_range(brightest) + _of_colour(red, blue, contract)
-    eyes = offset = scale = None
+    eyes = apart = offset = scale = None
     if contract.alignment == "arcface":
-        eyes = _eyes_offset(mean.mean(axis=2))
+        if (seen := _eyes(mean.mean(axis=2))) is not None:
+            eyes, apart = seen
         if landmarks is not None:
             offset, scale = _landmarks_offset(landmarks, _file_size(dataset, int(chosen[0])))
-        warnings += _of_alignment(eyes, offset, scale)
-    return InputCheck(len(chosen), brightest, (red, green, blue), eyes, offset, scale, warnings)
+        warnings += _of_alignment(eyes, apart, offset, scale)
+    return InputCheck(len(chosen), brightest, (red, green, blue), eyes, apart, offset, scale, warnings)
 
 
 def _of_range(brightest: int) -> list[str]:
@@ -108,12 +113,16 @@ def _of_colour(red: float, blue: float, contract: InputContract) -> list[str]:
 
 
 def _of_alignment(
-    eyes: tuple[float, float] | None, offset: tuple[float, float] | None, scale: float | None
+    eyes: tuple[float, float] | None, apart: float | None, offset: tuple[float, float] | None, scale: float | None
 ) -> list[str]:
     eyes_far = eyes is not None and float(np.hypot(*eyes)) > TOO_FAR
     marks_far = offset is not None and float(np.hypot(*offset)) > TOO_FAR
     remedy = "align the images by five landmarks (scripts/prepare_data.py align) to the template of the model"
     warnings = []
+    if eyes is None and offset is None:
+        warnings.append(
+            f"alignment: the mean image has no eyes near the ArcFace template's; look at the images; {remedy}"
+        )
     if eyes_far:
         warnings.append(f"alignment: the eyes of the mean image are {_words(eyes)} the ArcFace template; {remedy}")
     if marks_far and not eyes_far:
@@ -122,6 +131,8 @@ def _of_alignment(
         warnings.append(f"alignment: the landmarks are {_words(offset)} the ArcFace template, while {where}; {advice}")
     elif marks_far:
         warnings.append(f"alignment: the landmarks, too, are {_words(offset)} the template")
+    if scale is None and apart is not None and not EYE_SCALES[0] <= apart <= EYE_SCALES[1]:
+        warnings.append(f"alignment: the mean image's eyes are {apart:.2f} times as far apart as they should; {remedy}")
     if scale is not None and not SCALES[0] <= scale <= SCALES[1]:
         warnings.append(f"alignment: the faces are {scale:.2f} times the template's size by their landmarks; {remedy}")
     return warnings
@@ -135,8 +146,9 @@ def _words(offset: tuple[float, float] | None) -> str:
     return " and ".join(f"{size:.1f} px {side}" for size, side in parts if size >= 0.5)
 
 
-def _eyes_offset(gray: NDArray[np.float64]) -> tuple[float, float] | None:
-    """From the template's eyes to the mean of the two dark spots near them, for a mean face (112, 112)."""
+def _eyes(gray: NDArray[np.float64]) -> tuple[tuple[float, float], float] | None:
+    """From the template's eyes to the mean of the two dark spots near them, for a mean face (112, 112), and how far
+    apart the spots are, as a share of the template's distance."""
     found = []
     for x, y in EYES.round().astype(int):
         rows, columns = slice(y - 14, y + 15), slice(x - 12, x + 13)
@@ -147,7 +159,8 @@ def _eyes_offset(gray: NDArray[np.float64]) -> tuple[float, float] | None:
         across = np.convolve(gray[at - 3 : at + 4, columns].mean(axis=0), np.ones(7) / 7, "valid")
         found.append((columns.start + 3 + int(across.argmin()), at))
     x, y = (np.mean(found, axis=0) - EYES.mean(axis=0)).round(1).tolist()
-    return x, y
+    distance = np.hypot(*np.subtract(*found)) / np.hypot(*(EYES[0] - EYES[1]))
+    return (x, y), round(float(distance), 2)
 
 
 def _landmarks_offset(path: str | Path, size: tuple[int, int]) -> tuple[tuple[float, float], float]:

@@ -4,13 +4,13 @@ Arrays stand in them as base64 of little-endian bytes, scores in float64: what i
 """
 
 import base64
-import binascii
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, FiniteFloat, TypeAdapter
 
 from facetx.errors import DataError
 from facetx.evaluators.receipt import Receipt
@@ -19,6 +19,18 @@ from facetx.metrics.verification import tenfold_accuracy
 
 FORMAT = "facetx-verification-1"
 KINDS = {"scores": "<f8", "same": "|b1", "fold": "<i4"}
+MOST_FOLDS = 1000
+"""Each takes some 13 kB while the accuracy is measured, whatever the file's size."""
+
+
+class _Plain(BaseModel, strict=True):
+    """What is read of a file beside the arrays and the receipt."""
+
+    name: str
+    xnorm: FiniteFloat
+    flip: bool
+    thresholds: Literal["grid", "exact"]
+    mean_keypoints: int | None = None
 
 
 def write_result(path: str | Path, result: VerificationResult, receipt: Receipt, **more: Any) -> None:
@@ -48,22 +60,26 @@ def read_result(path: str | Path) -> tuple[VerificationResult, Receipt]:
         if content["format"] != FORMAT:
             raise DataError(f"{path}: written in the format {content['format']!r}, this facetx reads {FORMAT!r}")
         scores, same, fold = (_decode(content["arrays"][name], kind) for name, kind in KINDS.items())
+        if len(np.unique(fold)) > MOST_FOLDS:
+            raise ValueError(f"more than {MOST_FOLDS} folds")
+        plain = _Plain(name=content["name"], xnorm=content["summary"]["xnorm"], **content["settings"])
         receipt = Receipt(**content["receipt"])
+        TypeAdapter(Receipt).validate_json(json.dumps(content["receipt"], allow_nan=False), strict=True)
         result = VerificationResult(
-            name=content["name"],
+            name=plain.name,
             scores=scores,
             same=same,
             fold=fold.astype(np.int64),
-            accuracy=tenfold_accuracy(scores, same, fold, content["settings"]["thresholds"]),
-            xnorm=content["summary"]["xnorm"],
-            flip=content["settings"]["flip"],
-            mean_keypoints=content["settings"].get("mean_keypoints"),
+            accuracy=tenfold_accuracy(scores, same, fold, plain.thresholds),
+            xnorm=plain.xnorm,
+            flip=plain.flip,
+            mean_keypoints=plain.mean_keypoints,
         )
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except DataError:
         raise
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: no result with its scores, as scripts/evaluate.py and eval_lfw.py write ({error!r})"
         ) from error
@@ -75,4 +91,7 @@ def _encode(array: ArrayLike, kind: str) -> str:
 
 
 def _decode(text: str, kind: str) -> NDArray[Any]:
-    return np.frombuffer(base64.b64decode(text, validate=True), dtype=kind)
+    data = base64.b64decode(text, validate=True)
+    if kind == "|b1" and data.strip(b"\0\1"):
+        raise ValueError("a label is neither 0 nor 1")
+    return np.frombuffer(data, dtype=kind)

@@ -102,6 +102,30 @@ def test_yaml_that_is_none_is_told_with_its_line(tmp_path):
         load_settings(write(tmp_path, "- 1\n"))
 
 
+BOMB = "a0: &x0 [1]\n" + "".join(f"a{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9)}]\n" for i in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: a\0b\n", "test.yaml: unacceptable character #x0000"),
+        ("name: test\n? [a, b]\n: 1\n", "test.yaml:2: a key is a list or a mapping"),
+        ("name: test\nseed: !!int x\n", "test.yaml:2: 'x' is no int"),
+        ("seed: !!bool x\n", "test.yaml:1: 'x' is no bool"),
+        ("seed: !!map x\n", "test.yaml:1: expected a mapping node"),
+        ("seed: !!timestamp x\n", "test.yaml:1: could not determine a constructor for the tag .*timestamp"),
+        ("seed: !!python/name:os.system x\n", "test.yaml:1: could not determine a constructor"),
+        ("name: " + "[" * 5000, "test.yaml: lists and mappings lie in one another too deep"),
+        ("name: &x [*x]\n", "a value is part of itself"),
+        (BOMB, r"test.yaml:\d: more than 10000 values"),
+    ],
+    ids=["zero", "key", "int", "bool", "map", "time", "python", "deep", "itself", "bomb"],
+)
+def test_hostile_yaml_is_refused(tmp_path, text, words):
+    with pytest.raises(ConfigError, match=words):
+        load_settings(write(tmp_path, text))
+
+
 def test_a_missing_file_names_those_that_are_there(tmp_path):
     write(tmp_path, GOOD)
     with pytest.raises(ConfigError, match=r"tst.yaml: no such file.*test.yaml"):

@@ -73,7 +73,31 @@ def test_colour_order_and_range(write):
     assert "takes RGB" in warning
     dark = check_inputs(InputContract(color="BGR"), write(change=lambda image: (image > 127).astype(np.uint8)))
     assert dark.eyes_offset is None
-    assert [w.split(":")[0] for w in dark.warnings] == ["range"]
+    assert [w.split(":")[0] for w in dark.warnings] == ["range", "alignment"]
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.25])
+def test_faces_of_another_size_are_seen_in_the_mean_image(write, tmp_path, scale):
+    def zoom(image):
+        k, (x, y) = 1 / scale, ARCFACE[:2].mean(axis=0)
+        moved = Image.fromarray(image).transform(
+            (112, 112), Image.Transform.AFFINE, (k, 0, x - k * x, 0, k, y - k * y), Image.Resampling.BILINEAR
+        )
+        return np.asarray(moved)
+
+    found = check_inputs(InputContract(), write(change=zoom))
+    assert found.eyes_scale == pytest.approx(scale, abs=0.1)
+    (warning,) = found.warnings
+    assert f"eyes are {found.eyes_scale:.2f} times as far apart" in warning
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: np.full_like(x, 255), lambda x: 128 + (x > 127).astype(np.uint8), lambda x: np.roll(x, 40, axis=0)],
+)
+def test_images_without_eyes_where_they_should_be(write, change):
+    (warning,) = check_inputs(InputContract(), write(change=change)).warnings
+    assert "no eyes near the ArcFace template's" in warning
 
 
 def test_real_faces():
