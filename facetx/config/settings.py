@@ -63,7 +63,8 @@ class ModelSettings(Part):
     """In place of the backbone's own input contract."""
     init_from: str | None = None
     """Weights to start from: a facetx run's folder (its best checkpoint), a checkpoint's folder, or a .safetensors,
-    .npz, .pt or .pth file under facetx's own names. All of them must fit. A checkpoint's input contract comes along.
+    .npz, .pt or .pth file under facetx's own names, or timm's or torchvision's for their backbones. All of them must
+    fit, and a checkpoint's network must compute the same. A checkpoint's input contract comes along.
     scripts/import_weights.py makes such a folder of other programs' weights."""
     freeze: tuple[str, ...] = ()
     """Modules that stay as they are, as shell patterns of their names ("tokens", "encoder.blocks.[0-5]"): no gradient,

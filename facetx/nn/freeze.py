@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from itertools import chain
 
 from torch import nn
 
-from facetx.errors import ConfigError, did_you_mean
+from facetx.errors import ConfigError, did_you_mean, some
 
 
 def freeze(model: nn.Module, patterns: Iterable[str]) -> list[str]:
@@ -17,7 +18,8 @@ def freeze(model: nn.Module, patterns: Iterable[str]) -> list[str]:
         model: Changed in place.
         patterns: Shell patterns of module names as ``named_modules`` gives them: "tokens.stem", "encoder.blocks.[0-5]".
 
-    Returns the names of the parameters that are frozen by it. Raises ``ConfigError`` for a pattern without a match.
+    Returns the names of the parameters that are frozen by it. Raises ``ConfigError`` for a pattern without a match, and
+    for one that matches only modules without a parameter or a buffer.
     """
     modules = {name: module for name, module in model.named_modules() if name}
     frozen = []
@@ -25,6 +27,11 @@ def freeze(model: nn.Module, patterns: Iterable[str]) -> list[str]:
         matches = {name: module for name, module in modules.items() if fnmatchcase(name, pattern)}
         if not matches:
             raise ConfigError(f"freeze: no module matches {pattern!r}; {did_you_mean(pattern, _shallow(modules))}")
+        if not any(True for module in matches.values() for _ in chain(module.parameters(), module.buffers())):
+            raise ConfigError(
+                f"freeze: {pattern!r} freezes nothing: there are no weights in {some(matches)}; name what has some, or "
+                "leave it out"
+            )
         for name, module in matches.items():
             _stay_in_eval(module)
             module.requires_grad_(False)

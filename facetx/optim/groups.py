@@ -56,7 +56,17 @@ def adam(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> Callab
 
 def sgd(momentum: float = 0.9, nesterov: bool = False) -> Callable[..., torch.optim.Optimizer]:
     """Stochastic gradient descent with momentum, for CNNs; Face Transformer reports that it does not converge on it."""
-    return lambda groups, lr: torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
+
+    def build(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+        optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
+        if momentum > 0:
+            # PyTorch makes them at the first step, out of its gradient. The fused one cannot where a part has been held
+            # still until then, and leaves them without values where it skips that step. Zeros give the same numbers.
+            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
+
+    return build
 
 
 # All are fused: besides being quick, a fused optimiser skips its step where ``optimizer.found_inf`` is 1.

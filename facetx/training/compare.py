@@ -172,10 +172,9 @@ def train_variant(settings_json: str, folder: Path) -> int:
         outcome = start_run(settings, folder)
         if outcome.signal:
             return outcome.signal
-        results = outcome.results
+        run, results = outcome.run, outcome.results
     except DivergedError as error:
-        diverged = str(error)
-    run = build(settings)
+        run, diverged = build(settings), str(error)
     if not results and not diverged:  # it was killed after its last step, and before its facts were written
         results = _results_of(run, folder)
     rows = [row for row in read_rows(folder / "metrics.jsonl") if "images" in row]

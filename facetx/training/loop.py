@@ -36,8 +36,8 @@ class Outcome:
     Attributes:
         step: Steps done.
         total_steps: Steps that the settings ask for.
+        run: What was built for it.
         signal: The signal that stopped it, or 0.
-        evaluators: The run's.
         results: The last result of each, by its name.
         seconds: Of all steps since the start or the resume, with evaluations and checkpoints.
         evaluating: How many of these went to evaluations.
@@ -45,8 +45,8 @@ class Outcome:
 
     step: int
     total_steps: int
+    run: Run
     signal: int = 0
-    evaluators: list[Any] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     evaluating: float = 0.0
@@ -80,7 +80,7 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
         TensorBoard(folder / "tensorboard", start),
         Terminal(run.total_steps, start),
     ]
-    outcome = Outcome(start, run.total_steps, evaluators=run.evaluators)
+    outcome = Outcome(start, run.total_steps, run)
     unreadable: dict[int, str] = {}
     started = row_began = time.perf_counter()
     began = start

@@ -32,7 +32,7 @@ def start_run(settings: Settings, folder: Path, resume: str = "auto") -> Outcome
         log.info("going on from %s, step %d", checkpoint.path, checkpoint.step)
     outcome = train(settings, folder, checkpoint)
     rows = read_rows(folder / "metrics.jsonl")
-    write_pictures(folder / "pictures", rows, outcome.results, outcome.evaluators)
+    write_pictures(folder / "pictures", rows, outcome.results, outcome.run.evaluators)
     return outcome
 
 

@@ -3,9 +3,12 @@
 import inspect
 
 import pytest
+import timm
 import torch
+from torchvision import models
 
 from facetx.backbones import BACKBONES
+from facetx.backbones.timm_models import own_weights
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError, ConfigError, UnknownNameError
 from facetx.nn.freeze import freeze
@@ -135,3 +138,40 @@ def test_frozen_blocks_of_a_vit():
     left = {n.split(".")[2] for n, p in model.named_parameters() if p.requires_grad and "blocks" in n}
     assert left == {"10", "11"}
     assert "features.blocks.3.attn.qkv.weight" in names
+
+
+@pytest.mark.parametrize(
+    ("name", "classifier"), [("timm:test_vit", "head.weight"), ("torchvision:squeezenet1_1", "classifier.1.bias")]
+)
+def test_the_librarys_own_names_are_told_from_ours(name, classifier):
+    model = BACKBONES.create(name, image_size=160, embedding_dim=8)
+    library, _, own_name = name.partition(":")
+    theirs = (timm.create_model(own_name) if library == "timm" else models.get_model(own_name)).state_dict()
+    features, left_out, contract = own_weights(model, theirs)
+    assert features.keys() == model.features.state_dict().keys()
+    assert classifier in left_out
+    assert len(left_out) == 2
+    assert contract.size == 160
+    assert contract.mean != InputContract().mean
+    assert own_weights(model, model.state_dict()) is None
+    assert own_weights(BACKBONES.create("vit_tiny", depth=1), theirs) is None
+
+
+def test_counts_of_batches_may_be_absent_and_other_keys_may_not():
+    model = BACKBONES.create("timm:resnet18", image_size=64)
+    theirs = timm.create_model("resnet18").state_dict()
+    without = {k: v for k, v in theirs.items() if not k.endswith("num_batches_tracked") and k != "bn1.weight"}
+    features, _, _ = own_weights(model, {**without, "more": torch.zeros(1)})
+    assert features.keys() ^ model.features.state_dict().keys() == {"bn1.weight", "more"}
+
+
+def test_what_rescales_its_input_by_itself_has_that_in_its_contract(monkeypatch):
+    """Else a model that is loaded again, without asking for torchvision's weights, would not rescale any more."""
+    own = models.get_model
+    monkeypatch.setattr(
+        models, "get_model", lambda name, weights: own(name, weights=None, transform_input=bool(weights))
+    )
+    with torch.device("meta"):
+        model = BACKBONES.create("torchvision:googlenet", pretrained=True)
+    assert not model.features.transform_input
+    assert model.contract.mean == model.contract.std == (127.5, 127.5, 127.5)

@@ -61,3 +61,11 @@ def test_a_copy_stays_frozen_and_types_stay_what_they_were():
 def test_an_unknown_pattern_is_refused_with_near_names():
     with pytest.raises(ConfigError, match=r"no module matches 'tokens.stm'; did you mean 'tokens.stem'"):
         freeze(BACKBONES.create("effnet_vit_tiny", depth=1), ["tokens.stm"])
+
+
+def test_a_pattern_that_freezes_nothing_is_refused():
+    model = BACKBONES.create("vit_tiny", depth=1)
+    for pattern, names in [("neck", "neck"), ("encoder.blocks.*.drop_path", "encoder.blocks.0.drop_path")]:
+        with pytest.raises(ConfigError, match=f"there are no weights in {names}; name what has some"):
+            freeze(model, ["tokens", pattern])
+    assert not freeze(BACKBONES.create("facerec_tiny", depth=1), ["positions"])  # sines: a buffer, and no parameter

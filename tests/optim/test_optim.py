@@ -73,6 +73,44 @@ def test_every_optimiser_goes_downhill_and_skips_where_it_is_told(name):
     assert torch.equal(weight.detach(), before)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS.names())
+def test_a_first_step_that_is_skipped_or_has_half_of_the_gradients_leaves_nothing_behind(name):
+    """As after a loss that is not finite at step 1, and as with train.head_first_steps."""
+    weights = {}
+    for disturbed in (True, False):
+        held, moved = (nn.Parameter(torch.tensor([[0.9, -1.0, 2.0]])) for _ in range(2))
+        optimizer = OPTIMIZERS.create(name)([{"params": [held, moved], "weight_decay": 0.1}], lr=0.1)
+        if disturbed:
+            held.grad, moved.grad = (torch.full_like(p, float("nan")) for p in (held, moved))
+            optimizer.found_inf = torch.tensor(1.0)
+            optimizer.step()
+        optimizer.found_inf = torch.tensor(0.0)
+        for step in range(4):
+            held.grad = None if step < 2 else torch.full_like(held, 0.5 * step)
+            moved.grad = torch.full_like(moved, 1.0 + step)
+            optimizer.step()
+        weights[disturbed] = torch.cat([held, moved]).detach()
+    assert torch.equal(weights[True], weights[False])
+    assert torch.isfinite(weights[True]).all()
+    assert (weights[True] != torch.tensor([[0.9, -1.0, 2.0]])).all()
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_is_pytorchs_bit_for_bit(nesterov):
+    starts = torch.randn(2, 3, 5)
+    ours, theirs = nn.Parameter(starts[0].clone()), nn.Parameter(starts[0].clone())
+    group = {"weight_decay": 0.05}
+    first = OPTIMIZERS.create("sgd", momentum=0.8, nesterov=nesterov)([{"params": [ours], **group}], lr=0.1)
+    second = torch.optim.SGD([{"params": [theirs], **group}], lr=0.1, momentum=0.8, nesterov=nesterov, fused=True)
+    for _ in range(5):
+        ours.grad = torch.randn(3, 5)
+        theirs.grad = ours.grad.clone()
+        first.step()
+        second.step()
+        assert torch.equal(ours, theirs)
+    assert not OPTIMIZERS.create("sgd", momentum=0.0)([{"params": [ours]}], lr=0.1).state
+
+
 def test_the_moving_average_is_one():
     module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     average = MovingAverage(module, decay=0.9)

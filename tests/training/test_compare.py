@@ -128,6 +128,7 @@ def test_a_half_done_variant_goes_on_from_its_checkpoint(copy, done, variants, m
     shutil.rmtree(folder / "checkpoints/step_00000008")
     point(folder / "checkpoints", "LAST", "step_00000004")
     monkeypatch.setattr(module, "_in_a_process", in_this_process)
+    monkeypatch.setattr(module, "build", no_process)  # the facts are of what has been trained, not of another one
     assert measured(compare(variants, copy)) == measured(done[1])
 
 

@@ -7,9 +7,11 @@ import torch
 from PIL import Image
 
 from facetx.config import check_settings
+from facetx.data.folder import ImageFolder
 from facetx.errors import CheckpointError, ConfigError, DataError
 from facetx.training import DivergedError, build, describe_run, find_checkpoint, loop, start_run
 from facetx.training import checkpoint as checkpoint_module
+from facetx.training.build import open_data
 from facetx.training.sinks import read_rows
 
 
@@ -143,6 +145,62 @@ def test_an_image_of_another_size_is_named_with_the_remedy(small, faces, tmp_pat
         loop.train(check_settings(raw), tmp_path / "run")
     raw["data"]["transforms"] = [{"name": "resize", "args": {"size": 32}}]
     assert loop.train(check_settings(raw), tmp_path / "run2").step == 12
+
+
+@pytest.fixture
+def no_step(monkeypatch):
+    def step(*_):
+        raise AssertionError("no step may be made")
+
+    monkeypatch.setattr(loop, "training_step", step)
+
+
+def test_an_evaluators_images_are_tried_before_the_first_step(small, faces, tmp_path, no_step):
+    root = tmp_path / "faces"
+    shutil.copytree(faces, root)
+    for image in root.glob("*/*.png"):
+        Image.open(image).resize((40, 40)).save(image)
+    raw = {**small, "evaluators": [small["evaluators"][0], {**small["evaluators"][0]}]}
+    raw["evaluators"][1] = {"name": "folder_pairs", "args": {**raw["evaluators"][0]["args"], "root": str(root)}}
+    raw["evaluators"][1]["args"]["name"] = "larger"
+    with pytest.raises(DataError, match=r"evaluator larger: .*png: the image is 40x40, .* faces of 32x32"):
+        loop.train(check_settings(raw), tmp_path / "run")
+
+
+def test_an_evaluators_keypoints_are_looked_for_before_the_first_step(small, tmp_path, no_step):
+    model = {"name": "vit_kprpe_tiny", "args": {"image_size": 32, "depth": 1}}
+    data = {"name": "synthetic_faces", "args": {"identities": 6, "images_per_identity": 3, "size": 32}}
+    with pytest.raises(DataError, match="evaluator val: .* this model needs five keypoints, and none are known"):
+        loop.train(check_settings({**small, "model": model, "data": data}), tmp_path / "run")
+
+
+def test_trying_reads_one_item_of_each_and_draws_no_random_number(small, monkeypatch):
+    asked = []
+    own = ImageFolder.__getitem__
+    monkeypatch.setattr(ImageFolder, "__getitem__", lambda self, index: asked.append((self, index)) or own(self, index))
+    run = build(settings_with(small))
+    describe_run(run)  # with build, this is the dry run
+    assert asked == []
+    forward = run.backbone.forward
+    run.backbone.forward = lambda x: forward(x) + torch.rand(1)
+    before = torch.get_rng_state()
+    open_data(run)
+    used = {int(i) for i in (*run.evaluators[0].first, *run.evaluators[0].second)}
+    assert [faces for faces, _ in asked] == [run.dataset, run.evaluators[0].dataset]
+    assert asked[1][1] in used
+    assert run.backbone.training
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_network_that_does_not_run_is_said_before_the_first_step(small, tmp_path, monkeypatch, no_step):
+    def broken(self, images):
+        raise IndexError("index 5 is out of bounds")
+
+    monkeypatch.setattr("facetx.nn.transformer.FaceTransformer.forward", broken)
+    monkeypatch.setattr(loop, "describe_run", lambda run: "")
+    words = r"model vit_p8s8_tiny does not run on images of 32 pixels \(IndexError: index 5 .*model.args.image_size"
+    with pytest.raises(ConfigError, match=words):
+        loop.train(settings_with(small), tmp_path)
 
 
 def test_a_full_disk_is_said_and_costs_no_checkpoint(small, tmp_path, monkeypatch, caplog):

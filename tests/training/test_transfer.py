@@ -1,5 +1,6 @@
 """Transfer learning by settings: where weights come from, what is trained, how fast, and that a resume stays exact."""
 
+import json
 import logging
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import signal
 import pytest
 import timm
 import torch
+import yaml
 from safetensors.torch import save_file
 
 import facetx
@@ -19,6 +21,7 @@ from facetx.errors import CheckpointError, ConfigError, DataError
 from facetx.nn.freeze import freeze, frozen_parts
 from facetx.optim import layer_rates
 from facetx.training import build, build_backbone, describe_run, find_checkpoint, loop, start_run
+from facetx.training.checkpoint import save_checkpoint
 from facetx.training.sinks import read_rows
 
 
@@ -102,6 +105,99 @@ def test_weights_that_do_not_fit_are_listed_before_training(plain, source):
     assert "missing (1): encoder.blocks.0.attention.qkv.bias" in message
     assert "unexpected (11): encoder.blocks.1." in message
     assert "misshaped (3): encoder.blocks.0.mlp.0.weight (32, 16) for (48, 16)" in message
+
+
+def published(folder, name, **args):
+    """A checkpoint of a new network, its settings beside it, as ``scripts/import_weights.py`` writes it."""
+    backbone = BACKBONES.create(name, **args)
+    meta = {"settings": {"model": {"name": name, "args": args}}, "input": backbone.contract.as_dict(), "metrics": {}}
+    return str(save_checkpoint(folder, 0, backbone.state_dict(), None, meta).path)
+
+
+# Width 32 and heads of 8: the authors' dim ** -0.5 is not head_dim ** -0.5.
+SIZES = {"image_size": 32, "dim": 32, "depth": 1, "heads": 2, "head_dim": 8, "mlp_dim": 32}
+
+
+@pytest.mark.parametrize(
+    ("trained", "here", "told"),
+    [
+        ({"attention_scale": 32**-0.5}, {}, r"attention_scale \(not given here, 0.1767"),
+        ({}, {"attention_scale": 32**-0.5}, r"attention_scale \(0.1767766952966369 here, not given there\)"),
+        ({"heads": 1, "head_dim": 16}, {}, r"heads \(2 here, 1 there\), head_dim \(8 here, 16 there\)"),
+        ({"activation": "relu6"}, {"activation": "gelu"}, r"activation \(gelu here, relu6 there\)"),
+        ({"norm_residual": True}, {}, r"norm_residual \(not given here, True there\)"),
+    ],
+)
+def test_the_network_must_be_that_of_the_weights_not_its_shapes_alone(plain, tmp_path, trained, here, told):
+    path = published(tmp_path, "vit_p8s8_tiny", **{**SIZES, **trained})
+    model = {"name": "vit_p8s8_tiny", "args": {**SIZES, **here, "dropout": 0.2}, "init_from": path}
+    with pytest.raises(CheckpointError, match=f"computes something else .*\n  differs: {told}") as caught:
+        build(check_settings({**plain, "model": model}))
+    copied = yaml.safe_load(str(caught.value).rpartition("weights of ")[2])
+    assert copied["model"]["args"] == {"dropout": 0.2, **SIZES, **trained}
+    run = build(check_settings({**plain, "model": {**copied["model"], "init_from": path}}))
+    weights = find_checkpoint(path).weights()
+    assert all(torch.equal(v, weights[k]) for k, v in run.backbone.state_dict().items())
+
+
+def test_weights_of_other_sizes_come_with_the_settings_to_copy(plain, tmp_path):
+    path = published(tmp_path, "vit_p8s8_tiny", **SIZES)
+    with pytest.raises(
+        CheckpointError, match=r"(?s)misshaped .*differs: .*dim \(16 here, 32 there\).*model: .name: vit"
+    ):
+        build(check_settings(with_(plain, model={"init_from": path})))
+
+
+@pytest.mark.parametrize(
+    ("trained", "here"),
+    [
+        (("vit_p8s8_tiny", SIZES), ("vit_p8s8", {**SIZES, "attention_dropout": 0.1, "drop_path": 0.1})),  # another name
+        (("effnet_vit_tiny", SIZES), ("effnet_vit_tiny", {**SIZES, "freeze_stem": True})),
+        (("efficientnet_b0", {"image_size": 32}), ("efficientnet_b0", {"image_size": 48})),  # takes any size
+        (("vit_kprpe_tiny", {"depth": 1}), ("vit_kprpe_tiny", {"depth": 1, "patch_size": 16, "dropout": 0.5})),
+    ],
+)
+def test_the_same_network_may_be_written_otherwise(tmp_path, trained, here):
+    path = published(tmp_path, trained[0], **trained[1])
+    before = torch.get_rng_state()
+    settings = check_settings({**_minimal(), "model": {"name": here[0], "args": here[1], "init_from": path}})
+    drawn = [torch.random.set_rng_state(before), build_backbone(settings.model), torch.rand(1)]
+    plain_ = [torch.random.set_rng_state(before), BACKBONES.create(here[0], **here[1]), torch.rand(1)]
+    assert drawn[2] == plain_[2]  # the head, drawn next, is what it is without init_from
+    weights = find_checkpoint(path).weights()
+    assert all(torch.equal(v, weights[k]) for k, v in drawn[1].state_dict().items())
+
+
+def test_a_checkpoint_of_a_backbone_that_is_not_here_says_so(plain, source):
+    path = find_checkpoint(source).path
+    meta = json.loads((path / "meta.json").read_text())
+    meta["settings"]["model"]["name"] = "of_a_notebook"
+    (path / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(CheckpointError, match=r"backbone of_a_notebook, which is not registered .* model.safetensors"):
+        build(check_settings(with_(plain, model={"init_from": str(path)})))
+    build(check_settings(with_(plain, model={"init_from": str(path / "model.safetensors")})))
+
+
+def test_a_file_of_timms_own_weights_gives_the_features(plain, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "facetx")
+    args = {"image_size": 32, "embedding_dim": 8, "options": {"img_size": 32, "depth": 1}}
+    theirs = timm.create_model("test_vit", img_size=32, depth=1).state_dict()
+    save_file(theirs, tmp_path / "theirs.safetensors")
+    model = {"name": "timm:test_vit", "args": args, "init_from": str(tmp_path / "theirs.safetensors")}
+    run = build(check_settings({**plain, "model": model}))
+    features = run.backbone.features.state_dict()
+    assert theirs.keys() - features.keys() == {"head.weight", "head.bias"}
+    assert all(torch.equal(v, theirs[k]) for k, v in features.items())
+    assert "has the features; left out: head.bias, head.weight; new: the neck; input: mean (127.5," in caplog.text
+    assert run.backbone.contract == InputContract(size=32, mean=(127.5,) * 3, std=(127.5,) * 3)
+
+    del theirs["norm.bias"]
+    save_file({**theirs, "more": torch.zeros(1), "pos_embed": torch.zeros(1, 2, 64)}, model["init_from"])
+    with pytest.raises(
+        CheckpointError,
+        match=r"(?s)missing \(1\): norm.bias.*unexpected \(1\): more\n.*misshaped \(1\): pos_embed \(1, 2, 64\) for",
+    ):
+        build(check_settings({**plain, "model": model}))
 
 
 def test_a_resume_and_a_loaded_model_need_the_first_weights_no_more(plain, source, tmp_path):
@@ -197,6 +293,7 @@ def test_ranges_of_frozen_neighbours_are_written_as_one():
             {"freeze": ["encoder.bloks.0"]},
             r"freeze: no module matches 'encoder.bloks.0'; did you mean 'encoder.blocks.0'",
         ),
+        ({"freeze": ["neck"]}, "freeze: 'neck' freezes nothing: there are no weights in neck"),
         ({"lora": {"patterns": ["*.query"]}}, r"lora: no linear layer matches '\*.query'; there are .*\*.qkv"),
         ({"lora": {"rank": 16}}, "rank must be at least 1 and below the layers' widths, got 16"),
         ({"lora": {"rank": 0}}, "model.lora.rank: input should be greater than or equal to 1"),
@@ -313,12 +410,14 @@ def killed_at(raw: dict, folder, step: int) -> None:
 
 # Checkpoints are written every 4 steps and the head is alone for the first 6: taken up before, and behind, its end.
 @pytest.mark.parametrize("step", [5, 6, 9])
-@pytest.mark.parametrize("kind", ["whole", "lora"])
+@pytest.mark.parametrize("kind", ["whole", "lora", "sgd"])
 def test_a_killed_run_ends_as_an_unbroken_one(plain, source, tmp_path, step, kind):
     raw = with_(plain, train={"head_first_steps": 6}, optim={"layer_decay": 0.7, "ema": 0.9})
     raw = with_(raw, model={"init_from": str(source), "freeze": ["tokens"]})
     if kind == "lora":
         raw = with_(raw, model={"lora": {"rank": 2}})
+    if kind == "sgd":
+        raw = with_(raw, optim={"name": "sgd"})
     start_run(check_settings(raw), tmp_path / "straight")
     killed_at(raw, tmp_path / "run", step)
     assert find_checkpoint(tmp_path / "run").step == step // 4 * 4
