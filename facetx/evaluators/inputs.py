@@ -158,9 +158,10 @@ def _eyes(gray: NDArray[np.float64]) -> tuple[tuple[float, float], float] | None
         at = rows.start + 2 + int(np.convolve(down, np.ones(5) / 5, "valid").argmin())
         across = np.convolve(gray[at - 3 : at + 4, columns].mean(axis=0), np.ones(7) / 7, "valid")
         found.append((columns.start + 3 + int(across.argmin()), at))
-    x, y = (np.mean(found, axis=0) - EYES.mean(axis=0)).round(1).tolist()
-    distance = np.hypot(*np.subtract(*found)) / np.hypot(*(EYES[0] - EYES[1]))
-    return (x, y), round(float(distance), 2)
+    spots = np.array(found)
+    x, y = (spots.mean(axis=0) - EYES.mean(axis=0)).round(1).tolist()
+    apart = np.linalg.norm(spots[0] - spots[1]) / np.linalg.norm(EYES[0] - EYES[1])
+    return (x, y), round(float(apart), 2)
 
 
 def _landmarks_offset(path: str | Path, size: tuple[int, int]) -> tuple[tuple[float, float], float]:
