@@ -51,8 +51,11 @@ class InputContract:
         x = images.float()
         if self.color == "BGR":
             x = x.flip(1)
-        mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        return (x - mean) / std
+        # Plain numbers, since a tensor of them would be copied to the device at each step.
+        mean, std = (3 * values if len(values) == 1 else values for values in (self.mean, self.std))
+        if len({*zip(mean, std)}) == 1:
+            return (x - mean[0]) / std[0]
+        return torch.stack([(channel - m) / s for channel, m, s in zip(x.unbind(1), mean, std)], dim=1)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``InputContract(**d)`` takes them back."""

@@ -11,6 +11,7 @@ python scripts/benchmark.py ijbc                               # templates, 1:1 
 import argparse
 import multiprocessing
 import time
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -90,46 +91,50 @@ def _extra_bytes(engine: str, name: str, classes: int, batch: int, dim: int, dev
 
 # Each first one is what the others are measured against. All without dropout.
 GROUPS = {
-    "vit": ("facetx vit_p8s8", "timm VisionTransformer", "vit-pytorch ViT"),
+    "vit": ("facetx vit_p8s8", "timm VisionTransformer", "vit-pytorch ViT", "vit-pytorch ViT, eager"),
     "conv": ("facerec_l8 without conv scores", "facerec_l8"),
     "kprpe": ("vit_kprpe_small without KP-RPE", "vit_kprpe_small"),
 }
+PACKAGES = {"timm": "timm", "vit-pytorch": "vit_pytorch"}  # a row's first word -> what it imports
 
 
 def backbones(args: argparse.Namespace) -> None:
     """Forward pass (no gradients) and training step (forward and backward) of backbones of the same dimensions.
 
-    On CPU in float32 and with fewer layers (but for FaceRec), since what a layer costs does not depend on how many
-    there are; on CUDA with all layers, in bf16 under torch.compile. Models take turns and the fastest pass of each
-    counts. Memory is the peak of a training step beyond weights and gradients; on CPU, of a fresh process's resident
-    memory.
+    On CPU in float32, eager, and with fewer layers (but for FaceRec), since what a layer costs does not depend on how
+    many there are; on CUDA with all layers, in bf16 under torch.compile. Models take turns and the fastest pass of each
+    counts. Step memory: see ``_step_bytes``. Rows of a library that is not installed are left out, and named.
     """
     cuda = args.device == "cuda"
     batch = args.batch or (256 if cuda else 4)
     depth = args.depth or (None if cuda else 4)
-    print(f"batch {batch:,}, {depth or 'all'} layers, {'bf16, compiled' if cuda else 'fp32, eager'}, "
-          f"{_machine(args.device)}")  # fmt: skip
-    print(f"{'':32}{'forward':>14}{'':10}{'training step':>14}{'':10}{'step memory':>13}")
-    for group in args.groups:
-        names = GROUPS[group]
-        memory = {}
-        for name in names:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                memory[name] = pool.apply(_backbone_bytes, (name, depth, batch, args.device)) / 2**20
-        passes = {name: _passes(name, depth, batch, args.device) for name in names}
+    backend = args.compile or ("inductor" if cuda else None)
+    print(f"batch {batch:,}, {depth or 'all'} layers, {'bf16' if cuda else 'fp32'}, "
+          f"{f'compiled by {backend}' if backend else 'eager'}, {_machine(args.device)}")  # fmt: skip
+    groups = [[n for n in GROUPS[g] if backend or "eager" not in n] for g in args.groups]
+    absent = [n for names in groups for n in names if find_spec(PACKAGES.get(n.split()[0], "facetx")) is None]
+    if absent:
+        print(f"left out, not installed: {', '.join(absent)}; pip install 'facetx[bench]'")
+    print(f"{'':32}{'forward':>14}{'':10}{'training step':>14}{'':10}{'weights':>9}{'step memory':>16}")
+    for group in groups:
+        names = [n for n in group if n not in absent]
+        torch.compiler.reset()  # a group's models share code and its limit of compiled graphs, no two groups do
+        models = {name: _passes(name, depth, batch, args.device, backend) for name in names}
         times: dict[str, list[list[float]]] = {name: [[], []] for name in names}
         for turn in range(args.steps + 2):
             for name in names:
-                for kind, run in enumerate(passes[name]):
+                for kind, run in enumerate(models[name][1:]):
                     seconds = _timed(run, args.device)
                     if turn > 1:  # the first turns warm up, and compile
                         times[name][kind].append(seconds)
         best = {name: [1e3 * min(t) for t in times[name]] for name in names}
         first = best[names[0]]
+        memory = {name: _step_bytes(models[name][0], models[name][2], args.device) for name in names}
         for name in names:
-            (forward, step), mib = best[name], memory[name]
+            forward, step = best[name]
+            weights, mib = _weight_bytes(models[name][0]) / 2**20, memory[name] / 2**20
             print(f"{name:32}{forward:11.1f} ms  x {forward / first[0]:5.3f}{step:12.1f} ms  x {step / first[1]:5.3f}"
-                  f"{mib:10.0f} MiB  x {mib / memory[names[0]]:5.3f}")  # fmt: skip
+                  f"{weights:9.1f} MiB{mib:9.1f} MiB  x {memory[name] / memory[names[0]]:5.3f}")  # fmt: skip
 
 
 def _network(name: str, depth: int | None) -> tuple[nn.Module, int]:
@@ -142,7 +147,7 @@ def _network(name: str, depth: int | None) -> tuple[nn.Module, int]:
 
         sizes = {"embed_dim": 512, "depth": depth or 20, "num_heads": 8, "mlp_ratio": 4.0, "qkv_bias": False}
         return VisionTransformer(img_size=112, patch_size=8, num_classes=0, **sizes), 112
-    if name == "vit-pytorch ViT":
+    if name.startswith("vit-pytorch ViT"):
         from vit_pytorch import ViT  # its last linear layer, on one token, is beside the point
 
         sizes = {"dim": 512, "depth": depth or 20, "heads": 8, "mlp_dim": 2048, "num_classes": 512}
@@ -155,16 +160,20 @@ def _network(name: str, depth: int | None) -> tuple[nn.Module, int]:
     return model, 112
 
 
-def _passes(name: str, depth: int | None, batch: int, device: str) -> tuple[Any, Any]:
-    """Functions that run one forward pass, and one training step."""
+def _passes(name: str, depth: int | None, batch: int, device: str, backend: str | None) -> tuple[nn.Module, Any, Any]:
+    """A model and functions that run one forward pass, and one training step, of it.
+
+    With a ``backend`` of torch.compile, each of the two is one graph for this batch, or raises: one that falls apart,
+    or that the limit of graphs leaves eager, must not be measured for a compiled one.
+    """
     torch.manual_seed(0)
     model, side = _network(name, depth)
     model.to(device)
     inputs = [torch.randn(batch, 3, side, side, device=device)]
     if getattr(model, "needs_keypoints", False):
         inputs.append(torch.rand(batch, 5, 2, device=device))
-    if device == "cuda":
-        model.compile()
+    if backend is not None and "eager" not in name:
+        model.compile(backend=backend, fullgraph=True, dynamic=False)
 
     def forward() -> None:
         model.eval()
@@ -178,23 +187,36 @@ def _passes(name: str, depth: int | None, batch: int, device: str) -> tuple[Any,
         model.zero_grad(set_to_none=False)
         loss.backward()
 
-    return forward, step
+    return model, forward, step
 
 
-def _backbone_bytes(name: str, depth: int | None, batch: int, device: str) -> int:
-    """Peak memory of one training step beyond the weights and their gradients."""
-    _passes(name, 1, 2, device)[1]()  # libraries and threads take their own memory now
-    _, step = _passes(name, depth, batch, device)
+def _step_bytes(model: nn.Module, step: Any, device: str) -> int:
+    """Memory of a training step beyond weights and gradients, which are there already.
+
+    On CUDA the peak of what is allocated. On CPU what autograd keeps for the backward pass, each storage once and the
+    weights left out: exact, where a process's resident memory is not.
+    """
     if device == "cuda":
-        step()  # compiles, and makes the gradients
-        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
         return torch.cuda.max_memory_allocated() - before
-    before = _peak_bytes(device)
-    step()
-    return _peak_bytes(device) - before
+    weights = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        step()
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def _weight_bytes(model: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 def data(args: argparse.Namespace) -> None:
@@ -325,6 +347,7 @@ def main() -> None:
     command.add_argument("--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="default: all")
     command.add_argument("--batch", type=int, help="default: 4 on CPU, 256 on a GPU")
     command.add_argument("--depth", type=int, help="layers (default: 4 on CPU, all on a GPU)")
+    command.add_argument("--compile", metavar="BACKEND", help="of torch.compile (default: none; on a GPU inductor)")
     command.add_argument("--steps", type=int, default=5, help="timed passes a model (default: 5)")
     command.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     command.set_defaults(run=backbones)

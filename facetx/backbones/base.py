@@ -37,45 +37,65 @@ class Backbone(nn.Module):
         return self.neck(self.features(images))
 
 
+class Renamed(dict[str, Tensor]):
+    """A state dict under our names, which raises ``CheckpointError`` where one is read that it does not have.
+
+    Args:
+        source: Whose weights they are, for the message.
+        missing: Their names that were not found.
+
+    ``unknown`` are their names that stand in no table.
+    """
+
+    def __init__(self, source: str, missing: set[str]):
+        super().__init__()
+        self.source = source
+        self.missing = missing
+        self.unknown: list[str] = []
+
+    def __missing__(self, key: str) -> Tensor:
+        raise CheckpointError(
+            f"not a state dict of {self.source}: unknown keys {_few(self.unknown)}, "
+            f"missing {_few(sorted(self.missing) or [key])}"
+        )
+
+
 def rename_state(
     state: Mapping[str, Tensor], table: Mapping[str, str], source: str, ignored: Iterable[str] = ()
-) -> dict[str, Tensor]:
+) -> Renamed:
     """Another program's state dict under our names.
 
     Args:
-        state: Its tensors; the prefixes "module." and "net.", where all names have one, are taken off.
+        state: Its tensors; prefixes as ``without_prefix`` knows them are taken off.
         table: Its names of modules or parameters -> ours, "#" for a layer's number.
         source: The program's name, for the message.
         ignored: Its names of what we do not take: a head.
 
-    Raises ``CheckpointError`` that lists the names that stand in no table, and what of the table is missing.
+    Names that stand in no table stay as they are, so that whoever loads the weights can list them beside those that
+    are missing or misshaped.
     """
     state = without_prefix(state)
     patterns = {theirs: re.compile(re.escape(theirs).replace(r"\#", r"(\d+)") + r"(?=\.|$)") for theirs in table}
-    renamed: dict[str, Tensor] = {}
-    unknown, missing = [], set(table)
+    renamed = Renamed(source, missing=set(table))
     for key, value in state.items():
         for theirs, pattern in patterns.items():
             if match := pattern.match(key):
                 ours = table[theirs].replace("#", match.group(1)) if match.groups() else table[theirs]
                 renamed[ours + key[match.end() :]] = torch.as_tensor(value)
-                missing.discard(theirs)
+                renamed.missing.discard(theirs)
                 break
         else:
             if not key.startswith(tuple(ignored)):
-                unknown.append(key)
-    if unknown or missing:
-        raise CheckpointError(
-            f"not a {source} state dict: unknown keys {_few(unknown)}, missing {_few(sorted(missing))}"
-        )
+                renamed[key] = torch.as_tensor(value)
+                renamed.unknown.append(key)
     return renamed
 
 
 def without_prefix(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """A state dict without "module." and "net." before its names, where all of them have it."""
-    for prefix in ("module.", "net."):
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    """A state dict without "module.", "model." and "net." before its names, in any order, where all of them have it."""
+    prefixes = ("module.", "model.", "net.")
+    while state and (prefix := next((p for p in prefixes if all(key.startswith(p) for key in state)), "")):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
 
 
@@ -85,4 +105,5 @@ def _few(names: list[str]) -> str:
 
 def layer_count(state: Mapping[str, Tensor], prefix: str = "encoder.blocks.") -> int:
     """How many numbered layers stand under ``prefix``."""
-    return 1 + max(int(key.removeprefix(prefix).split(".")[0]) for key in state if key.startswith(prefix))
+    numbers = (key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix))
+    return max((int(number) + 1 for number in numbers), default=0)

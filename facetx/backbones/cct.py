@@ -105,17 +105,16 @@ def convert_cct(state: Mapping[str, Tensor], heads: int | None = None) -> tuple[
             ``classifier.fc``, their head, is left out.
         heads: Of the attention; ``dim / 64``, as in all that they publish, unless given.
 
-    Returns the backbone's name, its arguments, and its state dict. Raises ``CheckpointError`` for keys that do not
-    belong.
+    Returns the backbone's name, its arguments, and its state dict. Raises ``CheckpointError`` where they cannot be read
+    from the weights.
     """
     renamed = rename_state(state, _NAMES, "CCT", ignored=["classifier.fc"])
-    # A convolution, its ReLU and its pool are three modules of ours.
-    renamed = {
-        f"tokens.layers.{3 * int(k.split('.')[2])}.weight" if k.startswith("tokens.layers.") else k: v
-        for k, v in renamed.items()
-    }
-    kernel, layers = renamed["tokens.layers.0.weight"].shape[-1], sum(k.startswith("tokens.layers.") for k in renamed)
+    kernel, layers = renamed["tokens.layers.0.weight"].shape[-1], layer_count(renamed, "tokens.layers.")
+    for layer in reversed(range(layers)):  # a convolution, its ReLU and its pool are three modules of ours
+        renamed[f"tokens.layers.{3 * layer}.weight"] = renamed.pop(f"tokens.layers.{layer}.weight")
     dim, depth = renamed["encoder.norm.weight"].shape[0], layer_count(renamed)
+    if heads is None and dim % 64:
+        raise CheckpointError(f"a CCT of width {dim} has no heads of 64; say how many it has (--heads)")
     side = round(renamed["positions.positions"].shape[1] ** 0.5)
     if (kernel, layers) not in ((3, 1), (7, 2)):
         raise CheckpointError(f"a CCT with {layers} convolutions of {kernel}x{kernel} has no builder; 3x1 and 7x2 have")

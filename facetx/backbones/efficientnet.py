@@ -30,7 +30,7 @@ def efficientnet_b0(
 
     Returns a model from (B, 3, image_size, image_size) to (B, embedding_dim).
     """
-    net = _b0(image_size, pretrained)
+    net = _b0(pretrained)
     net._dropout = net._fc = nn.Identity()
     return Backbone(
         features=net,
@@ -76,7 +76,7 @@ def _effnet_vit(
     image_size: int, freeze_stem: bool, pretrained: bool, stem_swish: bool, sizes: EncoderSizes
 ) -> FaceTransformer:
     dim = sizes["dim"]
-    stem = EfficientNetStem(image_size, pretrained, stem_swish)
+    stem = EfficientNetStem(pretrained, stem_swish)
     tokens = StemTokens(stem, stem.channels, stem.reduction, image_size, patch_size=4, dim=dim)
     model = FaceTransformer(
         tokens=tokens,
@@ -101,9 +101,9 @@ class EfficientNetStem(nn.Module):
     channels = 24
     reduction = 4
 
-    def __init__(self, image_size: int, pretrained: bool = False, swish: bool = True):
+    def __init__(self, pretrained: bool = False, swish: bool = True):
         super().__init__()
-        net = _b0(image_size, pretrained)
+        net = _b0(pretrained)
         self._conv_stem = net._conv_stem
         self._bn0 = net._bn0
         self._swish = net._swish if swish else nn.Identity()
@@ -118,14 +118,15 @@ class EfficientNetStem(nn.Module):
         return x
 
 
-def _b0(image_size: int, pretrained: bool) -> Any:
+def _b0(pretrained: bool) -> Any:
+    """The package's B0, padded for its own 224 pixels whatever the images' size, as its users have it."""
     from efficientnet_pytorch import EfficientNet
 
     if not pretrained:
-        net = EfficientNet.from_name("efficientnet-b0", image_size=image_size)
+        net = EfficientNet.from_name("efficientnet-b0")
     else:
         try:
-            net = EfficientNet.from_pretrained("efficientnet-b0", image_size=image_size)
+            net = EfficientNet.from_pretrained("efficientnet-b0")
         except (OSError, RuntimeError) as error:  # no network, or a file that is cut off
             raise CheckpointError(
                 f"could not download the ImageNet weights of efficientnet-b0 ({error}); "
@@ -145,7 +146,7 @@ def convert_effnet_vit(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]
             below them. What ``reduction_2`` never reaches and the heads are left out.
 
     Returns the backbone's name, its arguments, and its state dict. Like Face Transformer it takes raw 0..255 RGB.
-    Raises ``CheckpointError`` for keys that do not belong.
+    Raises ``CheckpointError`` where they cannot be read from the weights.
     """
     state = without_prefix(state)
     stem, vit = _prefix(state, "_conv_stem.weight"), _prefix(state, "cls_token")
@@ -153,7 +154,7 @@ def convert_effnet_vit(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]
     parts = ("_conv_stem", "_bn0", "_blocks.0", "_blocks.1", "_blocks.2")
     names = {f"{stem}{part}": f"tokens.stem.{part}" for part in parts} | {vit + k: v for k, v in NAMES.items()}
     unused = [f"{stem}{part}" for part in ("_blocks.", "_conv_head.", "_bn1.", "_fc.")]
-    renamed = rename_state(state, names, "Face Transformer + EfficientNet", ["loss.", f"{vit}loss.", *unused])
+    renamed = rename_state(state, names, "Face Transformer's EfficientNet fork", ["loss.", f"{vit}loss.", *unused])
     for kind in ("weight", "bias"):
         renamed[f"tokens.patches.proj.{kind}"] = renamed.pop(f"tokens.proj.{kind}")
     renamed["tokens.patches.proj.weight"] = einops_patches(renamed["tokens.patches.proj.weight"], patch=4)
@@ -166,7 +167,7 @@ def _prefix(state: Mapping[str, Tensor], key: str) -> str:
     found = [name.removesuffix(key) for name in state if name.endswith(key)]
     if len(found) != 1:
         raise CheckpointError(
-            f"not a Face Transformer + EfficientNet state dict: {len(found)} keys end with {key!r}, expected one; "
-            f"there are {some(state)}"
+            f"not a state dict of Face Transformer's EfficientNet fork: {len(found)} keys end with {key!r}, expected "
+            f"one; there are {some(state)}"
         )
     return found[0]

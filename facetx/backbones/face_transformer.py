@@ -92,7 +92,8 @@ def convert_face_transformer(state: Mapping[str, Tensor]) -> tuple[str, dict[str
         state: A state dict under the names of the published code. ``loss``, their head, is left out.
 
     Returns the backbone's name, its arguments, and its state dict. The authors feed raw 0..255 RGB, so give the
-    model ``contract = InputContract(mean=(0,), std=(1,))``. Raises ``CheckpointError`` for keys that do not belong.
+    model ``contract = InputContract(mean=(0,), std=(1,))``. Raises ``CheckpointError`` where they cannot be read from
+    the weights.
     """
     renamed = rename_state(state, NAMES, "Face Transformer", ignored=["loss."])
     weight = renamed["tokens.proj.weight"]  # (dim, patch * patch * 3)

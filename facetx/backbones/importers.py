@@ -38,7 +38,7 @@ class Importer:
         """``convert``, which raises ``CheckpointError`` whatever is wrong with the state dict."""
         try:
             return self.convert(state, **options)
-        except (KeyError, RuntimeError) as error:  # a module without its weight; a weight that cannot be reshaped
+        except (LookupError, RuntimeError, ValueError, ArithmeticError) as error:  # sizes that no network has
             raise CheckpointError(f"not a state dict of {self.source}: {error}") from error
 
 

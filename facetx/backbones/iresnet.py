@@ -111,14 +111,14 @@ def convert_iresnet(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any], d
     Args:
         state: A state dict under the names of InsightFace's arcface_torch.
 
-    Returns the backbone's name, its arguments, and its state dict. Raises ``CheckpointError`` for keys that do not
-    belong.
+    Returns the backbone's name, its arguments, and its state dict. Raises ``CheckpointError`` where they cannot be read
+    from the weights.
     """
-    renamed = rename_state(state, _NAMES, "IResNet")
+    renamed = rename_state(state, _NAMES, "InsightFace's IResNet")
+    embedding_dim, width = renamed["neck.2.weight"].shape
     blocks = tuple(layer_count(renamed, f"features.layer{i}.") for i in (1, 2, 3, 4))
     names = {sizes: name for name, sizes in _BLOCKS.items()}
     if blocks not in names:
         raise CheckpointError(f"an IResNet with {blocks} blocks has no builder; there are {', '.join(_BLOCKS)}")
-    embedding_dim, width = renamed["neck.2.weight"].shape
     args = {"image_size": 16 * round((width / 512) ** 0.5), "embedding_dim": embedding_dim}
     return names[blocks], args, renamed

@@ -8,6 +8,7 @@ from torch import Tensor
 from facetx.backbones.base import layer_count, rename_state
 from facetx.backbones.insightface_vit import VIT_NAMES
 from facetx.contract import InputContract
+from facetx.errors import CheckpointError
 from facetx.nn import (
     Encoder,
     EncoderSizes,
@@ -82,21 +83,28 @@ def convert_kprpe(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any], dic
     Args:
         state: A state dict under the names of CVLface. ``mask_token``, for training, is left out.
 
-    Returns the backbone's name, its arguments, and its state dict. Raises ``CheckpointError`` for keys that do not
-    belong.
+    Returns the backbone's name, its arguments, and its state dict. Raises ``CheckpointError`` where they cannot be read
+    from the weights, and for a table that layers or heads share.
     """
     names = {**VIT_NAMES, "keypoint_linear": "bias.table"}
-    renamed = rename_state(state, names, "CVLface KP-RPE", ignored=["mask_token"])
+    renamed = rename_state(state, names, "CVLface's KP-RPE", ignored=["mask_token"])
     dim, depth = renamed["encoder.norm.weight"].shape[0], layer_count(renamed)
     patch_size = renamed["tokens.proj.weight"].shape[-1]
     buckets = 49  # of ratio 1.9
+    mlp_dim, rows = (renamed[key].shape[0] for key in ("encoder.blocks.0.mlp.0.weight", "bias.table.weight"))
+    heads, rest = divmod(rows, depth * buckets)
+    if rest or not heads:
+        raise CheckpointError(
+            f"a KP-RPE that layers or heads share has no builder: keypoint_linear has {rows} rows, and no multiple of "
+            f"{depth * buckets} ({buckets} for each head of each of {depth} layers)"
+        )
     args = {
         "image_size": patch_size * round(renamed["positions.positions"].shape[1] ** 0.5),
         "patch_size": patch_size,
         "embedding_dim": renamed["neck.2.weight"].shape[0],
         "dim": dim,
         "depth": depth,
-        "heads": renamed["bias.table.weight"].shape[0] // (depth * buckets),
-        "mlp_dim": renamed["encoder.blocks.0.mlp.0.weight"].shape[0],
+        "heads": heads,
+        "mlp_dim": mlp_dim,
     }
     return "vit_kprpe_base" if depth == 24 else "vit_kprpe_small", args, renamed

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from facetx.backbones.base import Backbone
 from facetx.contract import InputContract
@@ -75,6 +75,32 @@ def with_neck(
     width = shape[1]
     neck = nn.Identity() if embedding_dim is None else linear_neck(width, embedding_dim, dropout)
     return Backbone(features, neck, width if embedding_dim is None else embedding_dim, contract)
+
+
+def own_weights(
+    backbone: Any, state: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str], InputContract] | None:
+    """What a state dict under the library's own names has for ``backbone.features``.
+
+    Args:
+        backbone: Of ``timm:`` or ``torchvision:``; the features have timm's ``pretrained_cfg``, with the names of their
+            classifiers and the mean and deviation that the library's weights were trained on.
+        state: Any state dict.
+
+    Returns the features' entries, the names of the classifiers' that are left out, and the contract; or None, where the
+    backbone is not of these libraries, or an entry stands under a name of ``backbone``'s own.
+    """
+    config = getattr(getattr(backbone, "features", None), "pretrained_cfg", None)
+    if config is None or not backbone.state_dict().keys().isdisjoint(state):
+        return None
+    own = backbone.features.state_dict()
+    classifiers = [config["classifier"]] if isinstance(config["classifier"], str) else config["classifier"]
+    left_out = [k for k in state if k not in own and k.startswith(tuple(f"{name}." for name in classifiers))]
+    # Old files of torchvision lack batch norm's count of batches, which nothing here looks at.
+    counts = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
+    mean, std = (tuple(255 * v for v in config[key]) for key in ("mean", "std"))
+    contract = InputContract(size=backbone.contract.size, mean=mean, std=std)
+    return {**counts, **{k: v for k, v in state.items() if k not in left_out}}, left_out, contract
 
 
 def _names() -> set[str]:

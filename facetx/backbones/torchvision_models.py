@@ -1,5 +1,7 @@
 """``torchvision:<name>``: torchvision's classifiers, for what timm has not (AlexNet), with an embedding neck."""
 
+from typing import Any
+
 from torch import nn
 
 from facetx.backbones.base import Backbone
@@ -7,8 +9,6 @@ from facetx.backbones.timm_models import with_neck
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError, ConfigError
 from facetx.registry import Family
-
-_IMAGENET = InputContract(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 
 
 def torchvision_backbone(
@@ -32,6 +32,7 @@ def torchvision_backbone(
     """
     from torchvision import models
 
+    features: Any
     try:
         features = models.get_model(name, weights="DEFAULT" if pretrained else None)
     except (OSError, RuntimeError, ValueError) as error:
@@ -43,8 +44,21 @@ def torchvision_backbone(
     if classifier is None:
         raise ConfigError(f"torchvision:{name} has no classifier to take off; choose another model")
     setattr(features, classifier, nn.Identity())
-    mean, std = (_IMAGENET.mean, _IMAGENET.std) if pretrained else (InputContract().mean, InputContract().std)
-    contract = InputContract(size=image_size, mean=mean, std=std)
+    if getattr(features, "aux_logits", False):  # GoogLeNet and Inception v3 classify half-way too, in training
+        features.aux_logits = False
+        features.aux1 = features.aux2 = features.AuxLogits = None
+    preset: Any = models.get_model_weights(name).DEFAULT.transforms()
+    mean, std = tuple(preset.mean), tuple(preset.std)
+    if hasattr(features, "transform_input"):  # these two scale such images again, to what they were trained on
+        features.transform_input = False
+        mean = std = (0.5, 0.5, 0.5)
+    # As timm says it of its models, for ``own_weights``.
+    classifiers = (classifier, "aux1", "aux2", "AuxLogits")
+    features.pretrained_cfg = {"classifier": classifiers, "mean": mean, "std": std}
+    contract = InputContract(size=image_size)
+    if pretrained:
+        mean, std = (tuple(255 * v for v in values) for values in (mean, std))
+        contract = InputContract(size=image_size, mean=mean, std=std)
     return with_neck(f"torchvision:{name}", features, embedding_dim, dropout, contract, own_size=224)
 
 

@@ -16,6 +16,8 @@ LayerBias = Callable[[int], Tensor | None]
 class AttentionBias(nn.Module):
     """What a bias is: called once an image batch, asked once a layer, so that no layer's bias outlives the layer.
 
+    In training the fused attention keeps what its backward needs, as large as the bias, unless ``Encoder`` recomputes.
+
     Subclasses implement ``forward(images, keypoints) -> LayerBias``. ``images`` are the network's input
     (B, 3, H, W); ``keypoints`` are (B, 5, 2) in [0, 1] as (x, y), or None.
     """

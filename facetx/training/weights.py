@@ -12,7 +12,7 @@ from torch import Tensor
 from facetx.errors import CheckpointError, some
 
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth")
-_WRAPPERS = ("state_dict", "model")
+_WRAPPERS = ("state_dict", "model", "state_dict_backbone")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -20,7 +20,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     ``.safetensors`` and ``.npz`` hold tensors alone. A ``.pt`` or ``.pth`` is a pickle, and is read with PyTorch's
     restricted unpickler, which knows tensors and plain values and calls nothing else. Where such a file has more than
-    the state dict, it is taken from under "state_dict" or "model".
+    the state dict, it is taken from under "state_dict", "model", or arcface_torch's "state_dict_backbone".
 
     Raises ``CheckpointError`` for a file that is missing, damaged, of another kind, or that holds Python objects.
     """

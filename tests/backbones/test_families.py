@@ -85,6 +85,14 @@ def test_effnet_vit_has_49_tokens_of_the_map_and_no_block_that_it_does_not_use()
     assert model.tokens.stem.drop_connect == pytest.approx([0, 0.2 / 16, 0.4 / 16])
 
 
+def test_efficientnets_maps_are_the_packages():
+    """Their shapes at 112 pixels, with the package's own padding."""
+    net = on_meta("efficientnet_b0").features
+    images = torch.zeros(1, 3, 112, 112, device="meta")
+    shapes = [tuple(m.shape[1:]) for m in net.extract_endpoints(images).values()]
+    assert shapes == [(16, 56, 56), (24, 28, 28), (40, 14, 14), (112, 7, 7), (320, 3, 3), (1280, 3, 3)]
+
+
 def test_imagenet_weights_reach_the_stem_and_the_cnn(monkeypatch):
     import efficientnet_pytorch
     import efficientnet_pytorch.utils as package

@@ -112,6 +112,36 @@ def _plain():
         return {k.removeprefix("state/"): torch.from_numpy(v) for k, v in file.items() if k.startswith("state/")}
 
 
+def _kprpe():
+    with np.load(shared("fixtures/kprpe_tiny.npz"), allow_pickle=False) as file:
+        return {k.removeprefix("state/"): torch.from_numpy(v) for k, v in file.items() if k.startswith("state/")}
+
+
+@pytest.mark.parametrize("prefix", ["net.", "model.net.", "module.model.net."])
+def test_prefixes_of_cvlfaces_wrappers_are_taken_off(prefix):
+    name, args, weights = IMPORTERS["cvlface-kprpe"](_kprpe())
+    wrapped = IMPORTERS["cvlface-kprpe"]({prefix + key: value for key, value in _kprpe().items()})
+    assert wrapped[:2] == (name, args)
+    assert all(torch.equal(value, wrapped[2][key]) for key, value in weights.items())
+
+
+def test_a_kprpe_that_layers_share_is_refused():
+    state = _kprpe() | {"keypoint_linear.weight": torch.zeros(49, 10), "keypoint_linear.bias": torch.zeros(49)}
+    with pytest.raises(CheckpointError, match="that layers or heads share has no builder: keypoint_linear has 49 rows"):
+        IMPORTERS["cvlface-kprpe"](state)
+
+
+def test_a_cct_with_other_heads_needs_them_told():
+    with np.load(shared("fixtures/cct_tiny.npz"), allow_pickle=False) as file:
+        state = {k.removeprefix("state/"): torch.from_numpy(v) for k, v in file.items() if k.startswith("state/")}
+    dim = state["classifier.norm.weight"].shape[0]
+    assert dim == 64
+    assert IMPORTERS["cct"](state)[1]["heads"] == 1
+    state["classifier.norm.weight"] = torch.zeros(96)
+    with pytest.raises(CheckpointError, match=r"width 96 has no heads of 64.*--heads"):
+        IMPORTERS["cct"](state)
+
+
 def test_contracts_are_those_of_the_programs():
     scales = {name: (importer.contract.mean, importer.contract.std) for name, importer in IMPORTERS.items()}
     raw = {"face-transformer", "face-transformer-efficientnet"}

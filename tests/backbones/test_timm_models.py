@@ -55,6 +55,16 @@ def test_small_ones_run_and_every_parameter_gets_a_gradient(name):
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_what_classifies_half_way_too_gives_one_embedding_in_training(name):
+    with torch.device("meta"):
+        model = BACKBONES.create(f"torchvision:{name}")
+        embeddings = model.train()(torch.randn(2, 3, 112, 112))
+    embeddings.sum().backward()
+    assert embeddings.shape == (2, 512)
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
 def test_a_vit_is_built_for_the_size_that_is_asked_for_and_for_its_own():
     with torch.device("meta"):
         at_112 = BACKBONES.create("timm:vit_small_patch14_dinov2")

@@ -1,12 +1,16 @@
 """Each part against a plain computation of what it says it is."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from facetx.contract import InputContract
 from facetx.nn import (
     Attention,
     ClassToken,
@@ -131,6 +135,36 @@ def test_the_norm_stands_on_the_residual_stream_where_that_is_said():
     torch.testing.assert_close(encoder(x), encoder.norm(y + block.mlp(block.norm2(y))))
 
 
+def test_recomputed_blocks_have_the_same_gradients_and_keep_no_bias():
+    bias = KeypointBias(side=5, depth=2, heads=2)
+    torch.nn.init.normal_(bias.table.weight)
+    x, keypoints = torch.randn(3, 25, 8), torch.rand(3, 5, 2)
+
+    def gradients(recompute):
+        torch.manual_seed(0)  # the weights, and what is dropped
+        encoder = Encoder(dim=8, depth=2, heads=2, mlp_dim=16, dropout=0.1, drop_path=0.5, recompute=recompute)
+        kept = []
+        with saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+            loss = encoder(x, bias(x, keypoints)).square().sum()
+        parameters = (*encoder.parameters(), *bias.parameters())
+        return torch.autograd.grad(loss, parameters), sum(shape[-2:] == (25, 25) for shape in kept)
+
+    plain, squares = gradients(recompute=False)
+    again, no_squares = gradients(recompute=True)
+    torch.testing.assert_close(again, plain)
+    assert squares >= 2  # one a layer
+    assert no_squares == 0
+
+
+def test_recomputing_is_for_training_only(monkeypatch):
+    encoder = Encoder(dim=8, depth=2, heads=2, mlp_dim=16, recompute=True)
+    used = []
+    monkeypatch.setattr("facetx.nn.encoder.checkpoint", lambda run, *args, use_reentrant: used.append(1) or run(*args))
+    x = torch.randn(1, 3, 8)
+    torch.testing.assert_close(encoder(x), encoder.eval()(x))
+    assert len(used) == 2
+
+
 def test_each_layer_asks_for_its_own_bias():
     encoder = Encoder(dim=8, depth=3, heads=2, mlp_dim=16)
     asked = []
@@ -242,3 +276,34 @@ def test_init_linear_touches_linear_layers_only():
     assert module[0].weight.std().item() == pytest.approx(0.02, rel=0.1)
     assert not module[0].bias.any()
     assert (module[1].weight == 1).all()
+
+
+@pytest.mark.parametrize(
+    "contract",
+    [
+        InputContract(),
+        InputContract(mean=(0,), std=(1,)),
+        InputContract(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+        InputContract(mean=(1, 2, 3), std=(58.395,), color="BGR"),
+    ],
+)
+def test_a_contract_scales_each_channel_by_plain_numbers(contract):
+    images = torch.randint(256, (2, 3, 4, 4), dtype=torch.uint8)
+    mean, std = (np.array(v, np.float32).reshape(-1, 1, 1) for v in (contract.mean, contract.std))
+    channels = images.numpy()[:, :: -1 if contract.color == "BGR" else 1]
+
+    used = set()
+
+    class Noting(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            used.add(operation.__name__.split(".")[0])
+            return operation(*args, **(kwargs or {}))
+
+    with Noting():
+        scaled = contract(images)
+    np.testing.assert_array_equal(scaled.numpy(), (channels - mean) / std)
+    # No tensor is made of numbers: that would wait for a copy to the device at each step.
+    assert used <= {"_to_copy", "flip", "unbind", "sub", "div", "stack"}
+    compiled = torch.compile(contract.__call__, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(images), scaled)
+    assert pickle.loads(pickle.dumps(contract)) == contract == InputContract(**contract.as_dict())

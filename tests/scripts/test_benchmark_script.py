@@ -1,11 +1,18 @@
 """The quick ones of scripts/benchmark.py run and print their tables; the figures are the machine's."""
 
+import importlib.util
+import itertools
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch._dynamo.exc import FailOnRecompileLimitHit
+from torch._dynamo.utils import counters
+
+from facetx.backbones import BACKBONES
 
 SCRIPT = Path(__file__).parents[2] / "scripts/benchmark.py"
 
@@ -33,3 +40,70 @@ def test_data_reads_a_folder_with_and_without_workers(faces):
         ("image_folder", "0", "32"),
         ("image_folder", "1", "32"),
     ]
+
+
+@pytest.fixture
+def benchmark(monkeypatch, capsys):
+    """The script as a module; ``benchmark.run("backbones", ...)`` gives what it prints."""
+    spec = importlib.util.spec_from_file_location("benchmark", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+        module.main()
+        return capsys.readouterr().out
+
+    module.run = run
+    return module
+
+
+def rows_of(out):
+    return [line.split("  ")[0] for line in out.splitlines() if " ms  x " in line]
+
+
+def _vit(dim):
+    return BACKBONES.create("vit_tiny", image_size=32, depth=1, dim=dim, heads=1)
+
+
+TINY = ("--device", "cpu", "--batch", "2", "--depth", "1", "--steps", "1")
+
+
+def test_every_row_that_is_to_be_compiled_is(benchmark, monkeypatch):
+    # One class for all, of other widths: twice as many graphs as torch.compile has room for.
+    widths = itertools.cycle(16 * n for n in range(1, 9))
+    monkeypatch.setattr(benchmark, "_network", lambda name, depth: (_vit(next(widths)), 32))
+    monkeypatch.setattr(benchmark, "find_spec", lambda module: module)
+    counters.clear()
+    out = benchmark.run("backbones", *TINY, "--compile", "eager")
+    rows = rows_of(out)
+    assert rows == [name for names in benchmark.GROUPS.values() for name in names]
+    assert "compiled by eager" in out
+    assert counters["stats"]["unique_graphs"] == 2 * (len(rows) - 1)  # one in eval and one in train mode
+
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
+    with pytest.raises(FailOnRecompileLimitHit):
+        benchmark.run("backbones", *TINY, "--compile", "eager")
+
+
+@pytest.mark.slow
+def test_the_networks_compared_are_one_graph_each(benchmark):
+    pytest.importorskip("vit_pytorch")
+    out = benchmark.run("backbones", *TINY, "--compile", "eager", "--groups", "vit")
+    assert len(rows_of(out)) == 4
+
+
+def test_rows_of_a_library_that_is_absent_are_left_out_and_named(benchmark, monkeypatch):
+    monkeypatch.setattr(benchmark, "find_spec", lambda module: None if module == "vit_pytorch" else module)
+    out = benchmark.run("backbones", *TINY, "--groups", "vit")
+    assert rows_of(out) == ["facetx vit_p8s8", "timm VisionTransformer"]
+    assert out.splitlines()[1] == "left out, not installed: vit-pytorch ViT; pip install 'facetx[bench]'"
+
+
+def test_step_memory_is_what_autograd_keeps_each_storage_once(benchmark):
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    images = torch.randn(5, 4)
+    # The first layer keeps its input, ReLU and the second layer share one tensor, the square keeps its own.
+    kept = benchmark._step_bytes(model, lambda: model(images).square().sum().backward(), "cpu")
+    assert kept == 4 * 5 * (4 + 8 + 2)
+    assert benchmark._weight_bytes(model) == 4 * (4 * 8 + 8 + 8 * 2 + 2)

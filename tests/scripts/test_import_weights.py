@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import facetx
+from facetx.backbones import BACKBONES
 from facetx.config.settings import ModelSettings
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError
@@ -115,7 +116,7 @@ def test_another_programs_weights_are_refused_by_their_keys(tmp_path, run_import
     torch.save(state, tmp_path / "theirs.pth")
     code, told = run_import("--from", "cct", tmp_path / "theirs.pth", "--out", tmp_path / "out")
     assert code == 2
-    assert "not a CCT state dict: unknown keys ['pos_embedding'" in told
+    assert "not a state dict of CCT: unknown keys ['pos_embedding'" in told
     assert "missing ['classifier.attention_pool'" in told
     assert "Traceback" not in told
     assert not (tmp_path / "out").exists()
@@ -129,6 +130,30 @@ def test_another_programs_weights_are_refused_by_their_keys(tmp_path, run_import
     assert "missing (1): encoder.blocks.1.norm2.bias" in told
     assert "unexpected (1): encoder.blocks.0.norm1.scale" in told
     assert "misshaped (1): encoder.blocks.0.norm1.weight (32,) for (64,)" in told
+
+
+def test_all_that_does_not_fit_an_iresnet_is_listed_in_one_error(tmp_path, run_import):
+    state = {}
+    for ours, value in BACKBONES.create("iresnet18", image_size=16).state_dict().items():
+        theirs = ours.removeprefix("features.") if ours.startswith("features.") else ours
+        state[theirs.replace("neck.2.", "fc.").replace("neck.3.", "features.")] = value
+    torch.save(state, tmp_path / "whole.pth")
+    assert run_import("--from", "insightface-iresnet", tmp_path / "whole.pth", "--out", tmp_path / "whole")[0] == 0
+
+    del state["prelu.weight"]  # all that one entry of the table names
+    del state["layer2.1.bn3.bias"]
+    state["layer1.0.scale"] = state["aux.weight"] = torch.zeros(1)
+    state["layer4.0.conv1.weight"] = torch.zeros(512, 256, 1, 1)
+    torch.save(state, tmp_path / "theirs.pth")
+    code, told = run_import("--from", "insightface-iresnet", tmp_path / "theirs.pth", "--out", tmp_path / "out")
+    assert code == 2
+    assert "missing (2): features.prelu.weight, features.layer2.1.bn3.bias" in told
+    assert "unexpected (2): features.layer1.0.scale, aux.weight" in told
+    assert "misshaped (1): features.layer4.0.conv1.weight (512, 256, 1, 1) for (512, 256, 3, 3)" in told
+
+    torch.save({"aux.weight": torch.zeros(1)}, tmp_path / "foreign.pth")
+    told = run_import("--from", "insightface-iresnet", tmp_path / "foreign.pth", "--out", tmp_path / "out")[1]
+    assert "not a state dict of InsightFace's IResNet: unknown keys ['aux.weight'], missing ['bn1', 'bn2'" in told
 
 
 def test_wrong_arguments_are_told(tmp_path, run_import):
@@ -189,7 +214,8 @@ def test_files_of_other_kinds_are_told_apart(tmp_path):
     np.savez(tmp_path / "x.npz", **{k: v.numpy() for k, v in tensors.items()})
     save_file(tensors, tmp_path / "x.safetensors")
     torch.save({"model": tensors}, tmp_path / "x.pt")
-    for name in ("x.npz", "x.safetensors", "x.pt"):
+    torch.save({"epoch": 3, "state_dict_backbone": tensors}, tmp_path / "arcface.pt")
+    for name in ("x.npz", "x.safetensors", "x.pt", "arcface.pt"):
         assert torch.equal(read_weights(tmp_path / name)["a.weight"], tensors["a.weight"])
 
     np.savez(tmp_path / "objects.npz", a=np.array([Hostile(tmp_path / "trap")], object))
