@@ -1,9 +1,11 @@
 """Looks through, converts, packs, aligns, splits and compares sets of face images.
 
 A set is a folder with one folder an identity, a RecordIO file (train.rec, or its folder), a verification file (.bin),
-a packed folder, or a list file of "path label" lines:
+WebDataset's tar shards, a packed folder, CelebA's folder, a folder of the datasets library, or a list file of
+"path label" lines:
 
 python scripts/prepare_data.py verify data/casia/train.rec --report casia.json
+python scripts/prepare_data.py verify 'shards/train-{000..099}.tar' --label identity
 python scripts/prepare_data.py convert data/casia/train.rec data/casia_images
 python scripts/prepare_data.py convert lfw/images lfw.bin --pairs lfw/pairs.txt
 python scripts/prepare_data.py pack data/casia_images data/casia.packed --size 112
@@ -12,12 +14,14 @@ python scripts/prepare_data.py align photos aligned --detector mtcnn
 python scripts/prepare_data.py split data/casia_images data/casia_split --val-identities 0.1
 python scripts/prepare_data.py overlap data/casia_images data/lfw.bin --checkpoint runs/my_run --out data/clean.txt
 
-Results appear whole or not at all. What was left out, and why, is printed and in the report (JSON).
+Results appear whole or not at all. A folder, a packed set or a split that was cut short is gone on with by the same
+command, as long as its source has not changed; a .rec, .bin or list is one file, and is begun anew. What was left out,
+and why, is printed and in the report (JSON). Exit code 1: verify found images that cannot be read.
 """
 
 import argparse
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from facetx.cli import run_script
@@ -31,20 +35,21 @@ KINDS = ["folder", "rec", "bin", "packed", "list"]
 
 
 def main(args: argparse.Namespace) -> int:
+    out = getattr(args, "out", None)
+    args.report = args.report or (f"{out.rstrip('/')}.report.json" if out else None)
     report = run(args)
     print(report.text())
-    path = args.report or (f"{str(report.out).rstrip('/')}.report.json" if report.out else None)
-    if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        report.write(path)
-        print(f"report: {path}")
-    return 0
+    if args.report is not None:
+        if args.command in ("verify", "overlap"):  # the others have written theirs before what it reports on
+            report.write(args.report)
+        print(f"report: {args.report}")
+    return 1 if report.facts.get("undecodable") else 0
 
 
 def run(args: argparse.Namespace) -> "Report":
     from facetx.data.sources import open_source
 
-    source = open_source(args.source, args.landmarks)
+    source = open_source(args.source, args.landmarks, args.root, args.label)
     if args.command == "verify":
         from facetx.data.prepare_verify import verify
 
@@ -52,16 +57,16 @@ def run(args: argparse.Namespace) -> "Report":
     if args.command == "align":
         from facetx.data.prepare_align import align_set
 
-        return align_set(source, args.out, args.size, args.jpeg_quality, detector(args))
+        return align_set(source, args.out, args.size, args.jpeg_quality, detector(args), args.report)
     if args.command == "overlap":
         return overlap(source, args)
     from facetx.data import prepare_convert
 
     if args.command == "split":
-        return prepare_convert.split(source, args.out, args.val_identities, args.seed, args.to)
+        return prepare_convert.split(source, args.out, args.val_identities, args.seed, args.to, args.report)
     if args.command == "pack":
-        return prepare_convert.convert(source, args.out, "packed", size=args.size)
-    return prepare_convert.convert(source, args.out, args.to, args.pairs, args.size)
+        return prepare_convert.convert(source, args.out, "packed", size=args.size, report_file=args.report)
+    return prepare_convert.convert(source, args.out, args.to, args.pairs, args.size, args.report)
 
 
 def detector(args: argparse.Namespace) -> "MtcnnDetector | None":
@@ -97,19 +102,34 @@ def overlap(train: "Source", args: argparse.Namespace) -> "Report":
     )
 
 
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """For argparse: a whole number of at least ``low``, and at most ``high``."""
+
+    def parse(text: str) -> int:
+        if text.lstrip("-").isdecimal() and low <= int(text) and (high is None or int(text) <= high):
+            return int(text)
+        wanted = f"of {low} or more" if high is None else f"from {low} to {high}"
+        raise argparse.ArgumentTypeError(f"expected a whole number {wanted}, got {text!r}")
+
+    return parse
+
+
 def arguments() -> argparse.ArgumentParser:
+    side = whole(1, 4096)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, text: str, out: bool = True) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("source", help="the set: a folder, .rec, .bin, packed folder or list file")
+        sub.add_argument("source", help="the set: a folder, .rec, .bin, .tar, packed folder or list file")
         if out:
             sub.add_argument("out", help="what to write; must not exist")
         keypoints = sub.add_mutually_exclusive_group(required=name == "align")
-        keypoints.add_argument("--landmarks", help="CSV file of five keypoints an image, in pixels")
+        keypoints.add_argument("--landmarks", help="CSV file of five keypoints an image, in pixels, or CelebA's")
         if name == "align":
             keypoints.add_argument("--detector", choices=["mtcnn"], help="finds them (pip install 'facetx[align]')")
+        sub.add_argument("--root", help="of a list: where its paths start; of CelebA: the folder of the images")
+        sub.add_argument("--label", help="of shards: suffix or JSON key of the identities; of datasets: their column")
         sub.add_argument("--report", help="where to write the report (default: OUT.report.json)")
         return sub
 
@@ -119,17 +139,17 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument(
         "--to", choices=KINDS, help="default: by the ending of OUT: .rec, .bin, .packed, .txt, else a folder"
     )
-    sub.add_argument("--pairs", help="for a .bin: the pairs file that names the images")
-    sub.add_argument("--size", type=int, help="for a packed set: pixels a side to resize to")
+    sub.add_argument("--pairs", help="for a .bin: the pairs file that names the images, LFW's or facetx's")
+    sub.add_argument("--size", type=side, help="for a packed set: pixels a side to resize to")
 
     sub = command("pack", "decode once, into one memory-mapped array")
     sub.add_argument(
-        "--size", type=int, help="pixels a side to resize to (default: images of another size are dropped)"
+        "--size", type=side, help="pixels a side to resize to (default: images of another size are dropped)"
     )
 
     sub = command("align", "five landmarks to the ArcFace template")
-    sub.add_argument("--size", type=int, default=112, help="pixels a side (default: 112)")
-    sub.add_argument("--jpeg-quality", type=int, help="write JPEGs of this quality (default: PNG)")
+    sub.add_argument("--size", type=side, default=112, help="pixels a side (default: 112)")
+    sub.add_argument("--jpeg-quality", type=whole(1, 100), help="write JPEGs of this quality (default: PNG)")
 
     sub.add_argument("--min-probability", type=float, help="less likely faces count as none (default: 0.9)")
 
@@ -148,8 +168,8 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("--threshold", type=float, help="cosine (default: by the training set's own impostors)")
     sub.add_argument("--cache", metavar="DIR", help="keep embeddings there, and take them from there the next time")
     sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    sub.add_argument("--batch-size", type=int, default=128)
-    sub.add_argument("--workers", type=int, default=2, help="processes that read images")
+    sub.add_argument("--batch-size", type=whole(1), default=128)
+    sub.add_argument("--workers", type=whole(0), default=2, help="processes that read images")
     return parser
 
 

@@ -58,9 +58,9 @@ def image_list(path: str, root: str | None = None, size: int | None = None) -> I
     return ImageList(path, root, size)
 
 
-def webdataset(path: str, size: int | None = None) -> Shards:
+def webdataset(path: str, size: int | None = None, label: str | None = None) -> Shards:
     """WebDataset's tar shards: see ``facetx.data.shards.Shards``."""
-    return Shards(path, size)
+    return Shards(path, size, label)
 
 
 def hugging_face(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from facetx.data.codec import decode_image
+from facetx.data.draft import draft_file
 from facetx.data.mapped import MappedFile
 from facetx.data.pickles import Array, Span, read_pickle
 from facetx.errors import DataError
@@ -79,11 +80,8 @@ def write_bin(path: str | Path, images: Iterable[bytes], same: ArrayLike) -> Non
         images: 2N encoded images, those of one pair side by side.
         same: (N,) bool.
     """
-    path = Path(path)
     content = list(images), np.asarray(same, bool).tolist()
     if len(content[0]) != 2 * len(content[1]):
         raise DataError(f"{path}: {len(content[0])} images do not make {len(content[1])} pairs")
-    draft = path.with_name(path.name + ".part")
-    with open(draft, "wb") as file:
+    with draft_file(path) as file:
         pickle.dump(content, file, protocol=4)
-    draft.replace(path)

@@ -12,7 +12,7 @@ from facetx.data.codec import decode_image
 from facetx.data.landmarks import landmarks_of
 from facetx.errors import DataError
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff"})
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pbm", ".pgm", ".ppm", ".tif", ".tiff"})
 
 
 def read_image(path: str | Path, size: int | None = None) -> np.ndarray:

@@ -22,7 +22,8 @@ class HuggingFaceFolder:
     Attributes:
         identities: (C,) value of the column of each class.
 
-    Raises ``DataError`` where ``datasets`` is not installed, or the folder, split or a column is not there.
+    Raises ``DataError`` where ``datasets`` is not installed, the folder, split or a column is not there, or a column
+    holds something else.
     """
 
     def __init__(
@@ -51,12 +52,21 @@ class HuggingFaceFolder:
         for column in (image, label):
             if column not in data.column_names:
                 raise DataError(f"{path}: has no column {column!r}; there are {', '.join(data.column_names)}")
-        self._data = data.cast_column(image, datasets.Image(decode=False))
+        try:
+            self._data = data.cast_column(image, datasets.Image(decode=False))
+        except Exception as error:  # the package's, or pyarrow's
+            raise DataError(f"{path}: the column {image!r} holds no images ({error}); name another one") from error
+        stored = data[label]
         self._image = image
         self.size = size
         self.path = path
         self.name = f"{Path(path).name}/{split}"
-        self.identities, self.labels = np.unique(np.array(data[label]), return_inverse=True)
+        for row, value in enumerate(stored):
+            if not isinstance(value, int | str):
+                raise DataError(
+                    f"{path}, row {row}: the column {label!r} holds {repr(value)[:80]}, no whole number and no name"
+                )
+        self.identities, self.labels = np.unique(np.array(stored), return_inverse=True)
         self.num_classes = len(self.identities)
 
     def __len__(self) -> int:
@@ -65,8 +75,15 @@ class HuggingFaceFolder:
     def encoded(self, index: int) -> bytes:
         """The bytes of the image's file."""
         stored = self._data[index][self._image]
-        data: bytes = stored["bytes"] if stored["bytes"] is not None else Path(stored["path"]).read_bytes()
-        return data
+        data: bytes | None = stored and stored["bytes"]
+        if data is not None:
+            return data
+        if not stored or stored["path"] is None:
+            raise DataError(f"{self.describe(index)}: has no image")
+        try:
+            return Path(stored["path"]).read_bytes()
+        except OSError as error:
+            raise DataError(f"{stored['path']}: cannot be read: {error.strerror or error}") from None
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image = decode_image(self.encoded(index), self.describe(index), self.size)

@@ -19,6 +19,7 @@ from facetx.data.folder import read_image
 from facetx.errors import DataError
 
 Ints = NDArray[np.int64]
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def read_points(path: str | Path) -> tuple[list[str], NDArray[np.float32], NDArr
             numbers.append([float(field) for field in fields[1:]])
         except ValueError:
             raise DataError(f"{path}:{n}: expected eleven numbers, found {' '.join(fields[1:])[:80]!r}") from None
-        if not np.isfinite(numbers[-1]).all():
+        if not (np.abs(numbers[-1]) < FLOAT32_MAX).all():  # so NaN is not
             raise DataError(f"{path}:{n}: a number is not finite")
     found = np.array(numbers, np.float32)
     return images, found[:, :10].reshape(-1, 5, 2), found[:, 10]  # (N, 10) -> (N, 5, 2)
@@ -110,14 +111,17 @@ def read_template_pairs(path: str | Path) -> tuple[Ints, Ints, NDArray[np.bool_]
     """
     try:
         rows = np.loadtxt(path, dtype=np.int64, ndmin=2, comments=None)
-    except (ValueError, UnicodeDecodeError):
-        rows = np.empty((0, 0), np.int64)  # the slow way below names the line
+    except ValueError:  # of UTF-8 too
+        rows = np.empty((0, 0), np.int64)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if rows.shape[1] != 3 or not np.isin(rows[:, 2], (0, 1)).all():
+    if rows.shape[1] != 3 or not np.isin(rows[:, 2], (0, 1)).all() or rows.min() < 0:
+        slow = []  # names the line, and knows a byte order mark
         for n, fields in _lines(path, 3, "template template 0 or 1"):
-            if _whole(path, n, fields)[2] not in (0, 1):
+            slow.append(_whole(path, n, fields))
+            if slow[-1][2] not in (0, 1):
                 raise DataError(f"{path}:{n}: expected 0 or 1 in the third place, found {fields[2]!r}")
+        rows = np.array(slow, np.int64)
     return rows[:, 0], rows[:, 1], rows[:, 2] == 1
 
 
@@ -127,9 +131,11 @@ def read_subjects(path: str | Path) -> tuple[Ints, Ints]:
     The first two columns count, the first line is the header. Raises ``DataError`` with the line.
     """
     subject: dict[int, int] = {}
-    rows = csv.reader(_text(path).splitlines())
-    next(rows, None)
-    for n, fields in enumerate(rows, start=2):
+    try:
+        rows = list(csv.reader(_text(path).splitlines()))
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    for n, fields in enumerate(rows[1:], start=2):
         if not fields:
             continue
         if len(fields) < 2:

@@ -2,9 +2,12 @@
 
 The file has the header line ``COLUMNS`` and one row an image: its path below the image folder, then x and y in pixels
 of the image as it lies on disk, of both eyes, the nose, and both corners of the mouth, the image's left ones first.
+CelebA's own files (``list_landmarks_align_celeba.txt``: the number of images, a line of names, a line an image) are
+read too; their rows name files without a folder.
 """
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,10 +15,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from facetx.data.draft import write_file
 from facetx.errors import DataError, some
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 COLUMNS = ("image", *(f"{point}_{axis}" for point in POINTS for axis in "xy"))
+CELEBA_COLUMNS = tuple(f"{point.replace('_', '')}_{axis}" for point in POINTS for axis in "xy")
 FILLED_AT_MOST = 0.05
 """Share of images that may go without a row where the mean stands in: more are a file of other images."""
 
@@ -30,13 +35,15 @@ def read_landmarks(path: str | Path) -> dict[str, NDArray[np.float32]]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot read the landmarks ({error})") from None
-    if not lines or tuple(lines[0].split(",")) != COLUMNS:
+    celeba = len(lines) > 1 and lines[0].strip().isdecimal() and tuple(lines[1].split()) == CELEBA_COLUMNS
+    if not celeba and (not lines or tuple(lines[0].split(",")) != COLUMNS):
         raise DataError(f"{path}:1: expected the header line {','.join(COLUMNS)}")
+    heads = 2 if celeba else 1
     found: dict[str, NDArray[np.float32]] = {}
-    reader = csv.reader(lines[1:])
+    reader = csv.reader([",".join(line.split()) for line in lines[2:]] if celeba else lines[1:])
     try:
         for row in filter(None, reader):
-            where = f"{path}:{reader.line_num + 1}"
+            where = f"{path}:{reader.line_num + heads}"
             try:
                 points = np.array(row[1:], np.float32).reshape(len(POINTS), 2)
             except ValueError:
@@ -45,8 +52,21 @@ def read_landmarks(path: str | Path) -> dict[str, NDArray[np.float32]]:
                 raise DataError(f"{where}: a coordinate is not finite: {','.join(row)[:80]!r}")
             found[row[0]] = points
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num + 1}: not a line of a CSV file ({error})") from None
+        raise DataError(f"{path}:{reader.line_num + heads}: not a line of a CSV file ({error})") from None
+    if celeba and str(len(found)) != lines[0].strip():
+        raise DataError(f"{path}: {len(found)} images, and the first line says {lines[0].strip()}; it may be cut off")
     return found
+
+
+def write_landmarks(path: str | Path, images: Sequence[str], points: NDArray[np.float32]) -> None:
+    """Writes the CSV file of N images and their keypoints (N, 5, 2), without those that are not known."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for image, values in zip(images, points.reshape(-1, 10)):  # (N, 5, 2) -> (N, 10)
+        if np.isfinite(values).all():
+            writer.writerow([image, *map(str, values)])
+    write_file(path, text.getvalue().encode())
 
 
 def landmarks_of(

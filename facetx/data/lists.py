@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from facetx.data.draft import write_file
 from facetx.data.folder import ImageFiles
 from facetx.errors import DataError
 
@@ -44,10 +45,7 @@ def read_list(path: str | Path) -> tuple[list[str], list[int]]:
 
 def write_list(path: str | Path, paths: list[str], labels: list[int]) -> None:
     """Writes a list file; it appears whole or not at all."""
-    path = Path(path)
-    draft = path.with_name(path.name + ".part")
-    draft.write_text("".join(f"{p}\t{label}\n" for p, label in zip(paths, labels)), encoding="utf-8")
-    draft.replace(path)
+    write_file(path, "".join(f"{p}\t{label}\n" for p, label in zip(paths, labels)).encode())
 
 
 def read_names(path: str | Path, count: int) -> list[str] | None:

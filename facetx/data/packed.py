@@ -147,17 +147,24 @@ class PackWriter:
         self._images.flush()
         self._journal.flush()
 
-    def finish(self, identities: list[str]) -> dict[str, str]:
+    def dropped(self) -> dict[str, str]:
+        """What is left out so far, also by a run that was killed: name -> why."""
+        return {row[0]: row[1] for row in self._rows() if row[1] is not None}
+
+    def _rows(self) -> list[list[Any]]:
+        self.flush()
+        return [json.loads(line) for line in self._journal_lines()[1:]]
+
+    def finish(self, identities: list[str]) -> None:
         """Makes the folder appear. Classes without an image go, and the others are numbered anew in their order.
 
         Args:
             identities: Names by label.
 
-        Returns what was dropped, name -> why. Raises ``DataError`` if nothing is left.
+        Raises ``DataError`` if nothing is left.
         """
-        self.flush()
+        rows = self._rows()
         os.fsync(self._images.fileno())
-        rows = [json.loads(line) for line in self._journal_lines()[1:]]
         kept = [row for row in rows if row[1] is None]
         if not kept:
             raise DataError(f"{self.path}: no image is left; the first was dropped because: {rows[0][1]}")
@@ -184,7 +191,6 @@ class PackWriter:
         (self._draft / "index.json").write_text(json.dumps(index) + "\n", encoding="utf-8")
         (self._draft / "journal").unlink()
         self._draft.rename(self.path)
-        return {row[0]: row[1] for row in rows if row[1] is not None}
 
 
 ANEW = "pack the set anew"

@@ -7,6 +7,11 @@ The format (http://vis-www.cs.umass.edu/lfw/README.txt), fields apart by tabs::
     Robert_Downey   1   Tommy_Shane  2  different people: name, number, name, number   then 300 such, and so on)
 
 An image is spoken of by its key, ``Name/Name_0001``: its path below the image folder, without the suffix.
+
+A second form of facetx's own holds pairs of any names, order and folds, its fields apart by tabs too::
+
+    first   second  same    fold        this line
+    a/001   b/7     0       1           two keys, 1 for one person or 0, the fold from 1 on
 """
 
 import os
@@ -18,11 +23,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facetx.data.draft import write_file
 from facetx.data.folder import EXTENSIONS
 from facetx.errors import DataError, some
 
 KEY = re.compile(r"(?P<name>[^/]+)/(?P=name)_(?P<number>\d{4,6})")
 NUMBER = re.compile(r"[0-9]{1,6}")
+COLUMNS = ("first", "second", "same", "fold")
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,11 @@ class Pairs:
 
 
 def read_pairs(path: str | Path) -> Pairs:
-    """Reads a pairs file.
+    """Reads a pairs file of either form.
 
-    With a header line, each fold must hold its same pairs and then its different pairs, in the stated numbers.
-    Without one, a fold begins wherever a same pair follows a different pair, and all folds must be equally large.
-    Blank lines do not count. Names that hold spaces need tabs between the fields.
+    In LFW's, with a header line, each fold must hold its same pairs and then its different pairs, in the stated
+    numbers. Without one, a fold begins wherever a same pair follows a different pair, and all folds must be equally
+    large. Blank lines do not count. Names that hold spaces need tabs between the fields.
 
     Raises ``DataError`` with the file, the line, and what was found and expected there.
     """
@@ -80,6 +87,8 @@ def read_pairs(path: str | Path) -> Pairs:
     if not lines:
         raise DataError(f"{path}: the file is empty; expected a pairs file such as LFW's pairs.txt")
     header = _fields(lines[0][1])
+    if tuple(header) == COLUMNS:
+        return _key_pairs(path, lines[1:])
     if len(header) > 2:
         found = [_pair(path, n, line) for n, line in lines]
         fold = _folds_by_order(path, [same for _, _, same in found])
@@ -112,9 +121,14 @@ def write_pairs(path: str | Path, pairs: Pairs) -> None:
         if bool(same) != (name == other):
             raise DataError(f"{path}: {first} and {second} cannot be a {'same' if same else 'different'} pair by name")
         lines.append(f"{name}\t{i}\t{j}" if same else f"{name}\t{i}\t{other}\t{j}")
-    draft = path.with_name(path.name + ".part")
-    draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_file(path, ("\n".join(lines) + "\n").encode())
+
+
+def write_key_pairs(path: str | Path, pairs: Pairs) -> None:
+    """Writes any pairs in the second form, which ``read_pairs`` takes back; the file appears whole or not at all."""
+    rows = zip(pairs.first, pairs.second, pairs.same.astype(int).tolist(), pairs.fold.tolist())
+    lines = ["\t".join(COLUMNS), *(f"{first}\t{second}\t{same}\t{fold + 1}" for first, second, same, fold in rows)]
+    write_file(path, ("\n".join(lines) + "\n").encode())
 
 
 def find_images(root: str | Path, keys: Iterable[str]) -> dict[str, Path]:
@@ -202,6 +216,27 @@ def _pair(path: Path, n: int, line: str) -> tuple[str, str, bool]:
             f"{path}:{n}: expected two names in a different pair, found {name!r} twice; a same pair is 'name i j'"
         )
     return _key(name, int(i)), _key(other, int(j)), same
+
+
+def _key_pairs(path: Path, lines: list[tuple[int, str]]) -> Pairs:
+    """The pairs of the second form."""
+    rows = [line.split("\t") for _, line in lines]
+    for (n, line), row in zip(lines, rows):
+        if len(row) != 4 or row[2] not in ("0", "1") or not NUMBER.fullmatch(row[3]):
+            raise DataError(f"{path}:{n}: expected two keys, 0 or 1, and a fold, apart by tabs, found {line[:80]!r}")
+        for key in row[:2]:
+            check_key(f"{path}:{n}", key)
+    fold = np.array([int(row[3]) for row in rows], np.int64)
+    if set(fold.tolist()) != set(range(1, fold.max(initial=1) + 1)):
+        raise DataError(f"{path}: the folds are not numbered 1, 2, ...; the file may be cut off")
+    same = np.array([row[2] == "1" for row in rows])
+    return Pairs([row[0] for row in rows], [row[1] for row in rows], same, fold - 1)
+
+
+def check_key(where: str, key: str) -> None:
+    """Raises ``DataError`` that begins with ``where`` if the key leads out of the folder of the images."""
+    if "\0" in key or "\\" in key or key.startswith("/") or ".." in key.split("/"):
+        raise DataError(f"{where}: {key[:80]!r} is no path below a folder of images")
 
 
 def _key(name: str, number: int) -> str:

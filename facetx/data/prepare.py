@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from facetx.data.draft import write_file
 from facetx.data.sources import Source
 from facetx.errors import DataError
 
@@ -23,6 +27,7 @@ class Report:
         images: How many images it began with.
         dropped: Image -> why it was left out.
         facts: Plain values, in the order to print.
+        file: Where ``save`` writes it; nowhere if None.
     """
 
     command: str
@@ -31,6 +36,15 @@ class Report:
     images: int = 0
     dropped: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    file: str | Path | None = None
+
+    @classmethod
+    def of(
+        cls, command: str, source: Source, out: str | Path | None = None, file: str | Path | None = None, **facts: Any
+    ) -> "Report":
+        """At the beginning of the work on a source."""
+        facts |= {"skipped": source.skipped} if source.skipped else {}
+        return cls(command, str(source.path), None if out is None else str(out), len(source), {}, facts, file)
 
     def text(self, show: int = 5) -> str:
         """For the terminal: the facts, and the first few images dropped for each reason."""
@@ -47,16 +61,25 @@ class Report:
 
     def write(self, path: str | Path) -> None:
         """As JSON; the file appears whole or not at all."""
-        path = Path(path)
-        draft = path.with_name(path.name + ".part")
-        draft.write_text(json.dumps(vars(self), indent=1) + "\n", encoding="utf-8")
-        draft.replace(path)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        values = {name: value for name, value in vars(self).items() if name != "file"}
+        write_file(path, (json.dumps(values, indent=1) + "\n").encode())
+
+    def save(self) -> None:
+        """Done right before what is reported on appears, so that no reason is lost where the work is killed."""
+        if self.file is not None:
+            self.write(self.file)
+
+
+SHOWN = 12
+"""Entries of a dictionary that the terminal shows; size_counts has fewer."""
 
 
 def _short(value: Any, inner: bool = False) -> str:
     """In one line; a dictionary inside of another stands in brackets, and a list inside of a list is joined by ~."""
     if isinstance(value, dict):
-        text = ", ".join(f"{k}: {_short(v, inner=True)}" for k, v in value.items())
+        text = ", ".join(f"{k}: {_short(v, inner=True)}" for k, v in list(value.items())[:SHOWN])
+        text = f"{len(value)}: {text}, ..." if len(value) > SHOWN else text
         return (f"({text})" if inner and value else text) or "none"
     if isinstance(value, list) and len(value) > 6:
         return f"{len(value)}: {_short(value[:5])}, ..."
@@ -70,6 +93,16 @@ def track(count: int, what: str) -> Iterator[int]:
     from tqdm import tqdm
 
     return iter(tqdm(range(count), desc=what, unit="image", disable=None, file=sys.stderr))
+
+
+def label_words(stored: NDArray[np.int64]) -> str:
+    """How the labels in use lie, for a report; those that training numbers anew are no 0..C-1."""
+    low, high, used = int(stored.min()), int(stored.max()), len(stored)
+    if (low, high) == (0, used - 1):
+        return f"0..{high}, each used"
+    unused = high - low + 1 - used
+    gaps = f"{unused} numbers between are not used" if unused else "each used"
+    return f"{low}..{high}, {gaps}; training numbers them anew, 0..{used - 1}"
 
 
 def why_unreadable(source: Source, index: int) -> str | None:

@@ -1,7 +1,5 @@
 """Aligns a set of photos to the ArcFace template, by their landmarks or by a detector's."""
 
-import csv
-import hashlib
 import io
 import json
 from dataclasses import replace
@@ -14,9 +12,9 @@ from PIL import Image
 from facetx.data.align import ARCFACE_SIZE, alignment_statistics, similarity, template, transform, warp
 from facetx.data.codec import encode_png
 from facetx.data.detect import MtcnnDetector
-from facetx.data.landmarks import COLUMNS
+from facetx.data.draft import draft_folder, finish_folder, write_file
+from facetx.data.landmarks import write_landmarks
 from facetx.data.prepare import Report, track
-from facetx.data.prepare_convert import draft_folder, finish_folder, write_file
 from facetx.data.sources import Source
 from facetx.errors import DataError
 
@@ -27,6 +25,7 @@ def align_set(
     size: int = ARCFACE_SIZE,
     jpeg_quality: int | None = None,
     detector: MtcnnDetector | None = None,
+    report_file: str | Path | None = None,
 ) -> Report:
     """Writes each image with landmarks to ``out/<identity>/<name>``, on the template, and ``out/landmarks.csv``.
 
@@ -36,6 +35,7 @@ def align_set(
         size: Pixels a side.
         jpeg_quality: 1 to 100; PNG, which loses nothing, unless given.
         detector: Finds the landmarks, in place of the source's own.
+        report_file: Where the report goes, before ``out`` appears.
 
     The report's facts give the alignment afterwards, and with a detector the images with several faces. Raises
     ``DataError`` where no image has landmarks.
@@ -46,15 +46,15 @@ def align_set(
     if source.landmarks is None and detector is None:
         raise DataError(f"{source.path}: landmarks are needed to align")
     out.parent.mkdir(parents=True, exist_ok=True)
-    report = Report("align", str(source.path), str(out), len(source), facts={"template": "arcface", "size": size})
+    report = Report.of("align", source, out, report_file, template="arcface", size=size)
     suffix = ".png" if jpeg_quality is None else ".jpg"
-    by = hashlib.sha256(np.asarray(source.landmarks).tobytes()).hexdigest() if detector is None else detector.name
-    draft = draft_folder(out, f"{source.path} {len(source)} {size} {jpeg_quality} {by}")
+    by = "landmarks" if detector is None else detector.name
+    draft = draft_folder(out, f"{source.fingerprint()} {size} {jpeg_quality} {by}")
     why: dict[int, str] = {}
     if detector is not None:
         source, why = _detect(source, detector, draft / ".detected", report)
     assert source.landmarks is not None
-    rows, moved, written = [list(COLUMNS)], [], set()
+    names, moved, written = [], [], set()
     for i in track(len(source), "align"):
         name, points = source.names[i], source.landmarks[i]
         if not np.isfinite(points).all():
@@ -75,16 +75,16 @@ def align_set(
             report.dropped[name] = str(error)
             continue
         moved.append(transform(matrix, points))
-        rows.append([target.relative_to(draft).as_posix(), *(f"{v:.2f}" for v in moved[-1].ravel())])
+        names.append(target.relative_to(draft).as_posix())
     if not moved:
         raise DataError(
             f"{source.path}: no image is left; the first was dropped because: {next(iter(report.dropped.values()))}"
         )
-    with (draft / "landmarks.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+    write_landmarks(draft / "landmarks.csv", names, np.round(moved, 2).astype(np.float32))
+    report.facts["alignment"] = alignment_statistics(moved, size)
+    report.save()
     (draft / ".detected").unlink(missing_ok=True)
     finish_folder(draft, out)
-    report.facts["alignment"] = alignment_statistics(moved, size)
     return report
 
 

@@ -1,5 +1,6 @@
 """Converts any set of face images into a folder, a RecordIO set, a verification file, a packed set or a list."""
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -10,14 +11,16 @@ import numpy as np
 
 from facetx.data.bins import write_bin
 from facetx.data.codec import image_suffix, resize
+from facetx.data.draft import draft_folder, finish_folder, write_file
 from facetx.data.folder import unit_hash
+from facetx.data.landmarks import write_landmarks
 from facetx.data.lists import write_list
 from facetx.data.packed import PackWriter
-from facetx.data.pairs import Pairs, read_pairs, write_pairs
+from facetx.data.pairs import Pairs, read_pairs, write_key_pairs, write_pairs
 from facetx.data.prepare import Report, track, why_unreadable
 from facetx.data.records import write_faces
 from facetx.data.sources import Source
-from facetx.errors import DataError
+from facetx.errors import DataError, some
 
 KINDS = ("folder", "rec", "bin", "packed", "list")
 
@@ -43,17 +46,21 @@ def convert(
     kind: str | None = None,
     pairs: str | Path | None = None,
     size: int | None = None,
+    report_file: str | Path | None = None,
 ) -> Report:
     """Writes ``source`` to ``out``; what cannot be decoded is dropped and named in the report.
 
     Image files go over byte by byte, so nothing is lost on the way to a folder, a ``.rec`` or a ``.bin`` and back;
-    packed sets hold pixels, and become PNGs.
+    packed sets hold pixels, and become PNGs. Landmarks go into a packed set, or a CSV file in the folder or beside the
+    ``.rec``, from where ``open_source`` takes them. What has no place in ``out`` is named in the report's facts.
 
     Args:
-        out: Must not exist. Written beside and renamed. A folder or packed set that was cut short is gone on with.
+        out: Must not exist. Written beside and renamed. A folder or packed set that was cut short is gone on with, if
+            the source has not changed; a single file is begun anew.
         kind: One of ``KINDS``; by the ending of ``out`` unless given.
         pairs: For a ``.bin``: a pairs file that names the images; not needed where the source is a ``.bin``.
         size: For a packed set: pixels a side to resize to.
+        report_file: Where the report goes, before ``out`` appears.
 
     Raises ``DataError`` where nothing is left, or the source cannot become that.
     """
@@ -61,30 +68,50 @@ def convert(
     kind = kind_of(out) if kind is None else kind
     check_target(source, out, kind)
     out.parent.mkdir(parents=True, exist_ok=True)
-    report = Report("convert", str(source.path), str(out), len(source), facts={"from": source.kind, "to": kind})
+    report = Report.of(
+        "convert", source, out, report_file, **{"from": source.kind, "to": kind}, **_left_out(source, kind)
+    )
     if kind == "packed":
-        report.dropped = pack(source, out, size)
+        _pack(source, out, report, size)
     elif kind == "bin":
-        _to_bin(source, out, pairs)
+        _to_bin(source, out, report, pairs)
     else:
-        whys = [why_unreadable(source, i) for i in track(len(source), "check")]
-        report.dropped = {source.names[i]: why for i, why in enumerate(whys) if why is not None}
-        kept = [i for i, why in enumerate(whys) if why is None]
-        if not kept:
-            raise DataError(f"{source.path}: no image can be read; the first: {whys[0]}")
-        part = subset(source, kept)
-        {"folder": _to_folder, "rec": _to_rec, "list": _to_list}[kind](part, out)
-    if source.pairs is not None and kind == "folder":
-        report.facts["pairs"] = "left out: images that they name were dropped"
-        if not report.dropped:
-            report.facts["pairs"] = _pairs_beside(out / "pairs.txt", source.pairs)
-    elif source.pairs is not None and kind != "bin":
-        report.facts["pairs"] = f"{len(source.pairs)} left out: the format holds none"
+        {"folder": _to_folder, "rec": _to_rec, "list": _to_list}[kind](source, out, report)
     return report
 
 
+def _left_out(source: Source, kind: str) -> dict[str, str]:
+    """What of the source has no place in a set of this kind, in words."""
+    facts = {}
+    if source.more is not None:
+        facts["left_out"] = source.more
+    if (
+        source.stored is not None
+        and kind != "folder"
+        and not np.array_equal(source.stored, np.arange(len(source.stored)))
+    ):
+        facts["labels"] = (
+            f"numbered anew, 0..{len(source.stored) - 1}; they were {source.stored[0]}..{source.stored[-1]}"
+        )
+    if source.landmarks is not None and kind in ("list", "bin"):
+        facts["landmarks"] = "left out: the format holds none"
+    if source.pairs is not None and kind not in ("folder", "bin"):
+        facts["pairs"] = f"{len(source.pairs)} left out: the format holds none"
+    return facts
+
+
+def readable(source: Source, report: Report) -> Source:
+    """What of the source can be decoded; the report says of the rest why not."""
+    whys = [why_unreadable(source, i) for i in track(len(source), "check")]
+    report.dropped = {source.names[i]: why for i, why in enumerate(whys) if why is not None}
+    kept = [i for i, why in enumerate(whys) if why is None]
+    if not kept:
+        raise DataError(f"{source.path}: no image can be read; the first: {whys[0]}")
+    return subset(source, kept)
+
+
 def subset(source: Source, indices: list[int]) -> Source:
-    """Some images of a source, their identities numbered anew in their order."""
+    """Some images of a source, their identities numbered anew in their order; without its pairs."""
     used, labels = np.unique(source.labels[indices], return_inverse=True)
     return replace(
         source,
@@ -94,20 +121,19 @@ def subset(source: Source, indices: list[int]) -> Source:
         encoded=lambda i: source.encoded(indices[i]),
         where=lambda i: source.where(indices[i]),
         landmarks=None if source.landmarks is None else source.landmarks[indices],
+        stored=None if source.stored is None else source.stored[used],
+        pairs=None,
         packed=None,
     )
 
 
-def pack(source: Source, out: str | Path, size: int | None = None) -> dict[str, str]:
+def _pack(source: Source, out: Path, report: Report, size: int | None) -> None:
     """Decodes a source once into a packed set (``facetx.data.packed``). Goes on where it was cut short.
 
-    Args:
-        size: Pixels a side to resize to. Unless given, images of another size than the first readable one are dropped.
-
-    Returns what was dropped, name -> why.
+    Unless a size is given, images of another one than the first readable image are dropped.
     """
     shape = _first_size(source) if size is None else (size, size)
-    writer = PackWriter(out, shape, f"{source.path} {len(source)}")
+    writer = PackWriter(out, shape, source.fingerprint())
     done = writer.handled
     for i in track(len(source) - done, "pack"):
         index, name = i + done, source.names[i + done]
@@ -126,7 +152,15 @@ def pack(source: Source, out: str | Path, size: int | None = None) -> dict[str, 
             writer.drop(name, f"{w}x{h} pixels, the first image has {shape[1]}x{shape[0]}")
         if i % 1000 == 999:
             writer.flush()
-    return writer.finish(source.identities)
+    report.dropped = writer.dropped()
+    if source.landmarks is not None:
+        unknown = np.flatnonzero(~np.isfinite(source.landmarks).all((1, 2))).tolist()
+        without = [source.names[i] for i in unknown if source.names[i] not in report.dropped]
+        report.facts["landmarks"] = (
+            f"left out: {len(without)} images have none, {some(without)}" if without else "of all"
+        )
+    report.save()
+    writer.finish(source.identities)
 
 
 def _first_size(source: Source) -> tuple[int, int]:
@@ -138,14 +172,26 @@ def _first_size(source: Source) -> tuple[int, int]:
     raise DataError(f"{source.path}: no image can be read; the first: {why_unreadable(source, 0)}")
 
 
-def split(source: Source, out: str | Path, val_identities: float = 0.1, seed: int = 0, kind: str = "list") -> Report:
-    """Writes two parts that share no identity, ``train`` and ``val`` below ``out``.
+def split(
+    source: Source,
+    out: str | Path,
+    val_identities: float = 0.1,
+    seed: int = 0,
+    kind: str = "list",
+    report_file: str | Path | None = None,
+) -> Report:
+    """Writes two parts that share no identity, ``train`` and ``val`` in the folder ``out``.
 
     Args:
+        out: Must not exist. A split of the same source that was cut short is gone on with.
         val_identities: Share of the identities in ``val``, in 0..1. Which ones is a function of their names and
             ``seed`` alone, the same as that of ``image_folder``.
         kind: What to write: one of ``KINDS`` but "bin".
+        report_file: Where the report goes, before ``out`` appears.
     """
+    out = Path(out)
+    if out.exists():
+        raise DataError(f"{out}: exists; name another folder, or delete this one")
     held = [unit_hash(name, seed) < val_identities for name in source.identities]
     parts = {"train": [], "val": []}  # type: dict[str, list[int]]
     for i, label in enumerate(source.labels.tolist()):
@@ -155,71 +201,82 @@ def split(source: Source, out: str | Path, val_identities: float = 0.1, seed: in
             f"{source.path}: at val_identities={val_identities} one part of the {len(held)} identities is empty; "
             "choose another share or seed"
         )
+    check_target(source, out, kind)
     suffix = {"rec": "/train.rec", "list": ".txt"}.get(kind, "")
-    report = Report("split", str(source.path), str(out), len(source), facts={"to": kind, "seed": seed})
+    report = Report.of("split", source, out, report_file, to=kind, seed=seed, **_left_out(source, kind))
+    if source.pairs is not None:
+        report.facts["pairs"] = f"{len(source.pairs)} left out: neither part has all of their images"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = draft_folder(out, f"{source.fingerprint()} {val_identities} {seed} {kind}")
     for part, indices in parts.items():
-        chosen = subset(source, indices)
-        done = convert(chosen, Path(out) / f"{part}{suffix}", kind)
-        report.dropped |= done.dropped
-        report.facts[part] = {"identities": len(chosen.identities), "images": len(chosen) - len(done.dropped)}
+        chosen, target, saved = subset(source, indices), draft / f"{part}{suffix}", draft / f".{part}.json"
+        if not target.exists():  # else an earlier run has written it, after its report
+            convert(chosen, target, kind, report_file=saved)
+        done = json.loads(saved.read_text(encoding="utf-8"))
+        report.dropped |= done["dropped"]
+        report.facts[part] = {"identities": len(chosen.identities), "images": len(chosen) - len(done["dropped"])}
+    report.save()
+    for part in parts:
+        (draft / f".{part}.json").unlink()
+    finish_folder(draft, out)
     return report
 
 
-def draft_folder(out: Path, source: str) -> Path:
-    """The folder beside ``out`` to write into: an earlier one of the same source, to go on with, or a new one."""
-    draft = out.with_name(out.name + ".part")
-    marker = draft / ".source"
-    if draft.exists() and (not marker.exists() or marker.read_text(encoding="utf-8") != source):
-        shutil.rmtree(draft)
-    draft.mkdir(exist_ok=True)
-    marker.write_text(source, encoding="utf-8")
-    return draft
-
-
-def finish_folder(draft: Path, out: Path) -> None:
-    """The draft becomes ``out``."""
-    (draft / ".source").unlink()
-    draft.rename(out)
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """The file appears whole or not at all."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_bytes(data)
-    draft.replace(path)
-
-
-def fitting_name(name: str, data: bytes) -> str:
+def fitting_name(name: str, data: bytes, where: str) -> str:
     """The name, with the ending that fits the bytes where its own is of another kind of image."""
     stem, dot, suffix = name.rpartition(".")
-    fitting = image_suffix(data)
+    fitting = image_suffix(data, where)
     same = {"jpeg": ".jpg", "tiff": ".tif"}.get(suffix.lower(), dot + suffix.lower())
     return name if same == fitting else (stem or name) + fitting
 
 
-def _to_folder(source: Source, out: Path) -> None:
-    draft = draft_folder(out, f"{source.path} {len(source)}")
+def _to_folder(source: Source, out: Path, report: Report) -> None:
+    draft = draft_folder(out, source.fingerprint())
+    taken, kept, names = set(source.names), [], []
     for i in track(len(source), "write"):
-        target = draft / source.names[i]
-        target.parent.mkdir(exist_ok=True)
-        data = source.encoded(i)
-        target = target.with_name(fitting_name(target.name, data))
-        if not target.exists():
-            write_file(target, data)
+        try:
+            data, name = source.encoded(i), source.names[i]
+            fitting = fitting_name(name, data, source.where(i))
+            name = name if fitting in taken else fitting
+            taken.add(name)
+            if not (draft / name).exists():
+                source.image(i)  # raises where it cannot be decoded
+                (draft / name).parent.mkdir(exist_ok=True)
+                write_file(draft / name, data)
+        except DataError as error:
+            report.dropped[source.names[i]] = str(error)
+            continue
+        kept.append(i)
+        names.append(name)
+    if not kept:
+        shutil.rmtree(draft)
+        raise DataError(f"{source.path}: no image can be read; the first: {next(iter(report.dropped.values()))}")
+    if source.landmarks is not None:
+        write_landmarks(draft / "landmarks.csv", names, source.landmarks[kept])
+    if source.pairs is not None:
+        report.facts["pairs"] = "left out: images that they name were dropped"
+        if not report.dropped:
+            report.facts["pairs"] = _pairs_beside(draft / "pairs.txt", source.pairs)
+    report.save()
     finish_folder(draft, out)
 
 
-def _to_rec(source: Source, out: Path) -> None:
-    size = source.image(0).shape[:2]
-    write_faces(out, source.labels, source.names, source.encoded, size)
+def _to_rec(source: Source, out: Path, report: Report) -> None:
+    source = readable(source, report)
+    if source.landmarks is not None:
+        write_landmarks(out.with_suffix(".landmarks.csv"), source.names, source.landmarks)
+    report.save()
+    write_faces(out, source.labels, source.names, source.encoded, source.image(0).shape[:2])
 
 
-def _to_list(source: Source, out: Path) -> None:
+def _to_list(source: Source, out: Path, report: Report) -> None:
+    source = readable(source, report)
     paths = [os.path.relpath(source.where(i), out.parent) for i in range(len(source))]
+    report.save()
     write_list(out, paths, source.labels.tolist())
 
 
-def _to_bin(source: Source, out: Path, pairs_file: str | Path | None) -> None:
+def _to_bin(source: Source, out: Path, report: Report, pairs_file: str | Path | None) -> None:
     """Damaged images stop this: a benchmark without some of its pairs is another benchmark."""
     pairs = source.pairs if pairs_file is None else read_pairs(pairs_file)
     if pairs is None:
@@ -232,14 +289,17 @@ def _to_bin(source: Source, out: Path, pairs_file: str | Path | None) -> None:
         if (why := why_unreadable(source, i)) is not None:
             raise DataError(why)
     keys = [key for pair in zip(pairs.first, pairs.second) for key in pair]
+    report.save()
     write_bin(out, (source.encoded(place[key]) for key in keys), pairs.same)
 
 
 def _pairs_beside(path: Path, pairs: Pairs) -> str:
+    """LFW's form where it can say them, which other tools read too."""
     try:
         write_pairs(path, pairs)
-    except DataError as error:
-        return f"left out: {error}"
+    except DataError:
+        write_key_pairs(path, pairs)
+        return f"{len(pairs)} in {path.name}, in the form of facetx: LFW's cannot hold them"
     return f"{len(pairs)} in {path.name}"
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from facetx.data.align import alignment_statistics
-from facetx.data.prepare import Report, size_counts, track
+from facetx.data.prepare import Report, label_words, size_counts, track
 from facetx.data.sources import Source
 from facetx.errors import DataError
 
@@ -26,7 +26,8 @@ def verify(source: Source) -> Report:
     """Reads every image once. Facts of the report:
 
     - ``identities``, ``images_per_identity`` (smallest, median, largest, and a histogram);
-    - ``labels``: whether they are 0..C-1;
+    - ``labels``: as the files have them, whether they are 0..C-1;
+    - ``skipped``: what lies there and is no image of an identity, where there is such -> why;
     - ``undecodable``: image -> why;
     - ``sizes``: "WxH" -> images;
     - ``duplicates``: groups of images with equal bytes (equal pixels in a packed set), and how many groups span two
@@ -34,7 +35,7 @@ def verify(source: Source) -> Report:
     - ``near_duplicates``: pairs by difference hash, likewise;
     - ``alignment``: where landmarks are known and all images are of one square size, against the ArcFace template.
     """
-    report = Report("verify", str(source.path), images=len(source))
+    report = Report.of("verify", source)
     undecodable: dict[str, str] = {}
     digests: dict[bytes, list[int]] = {}
     hashes, sizes, read = [], [], []
@@ -51,10 +52,11 @@ def verify(source: Source) -> Report:
         read.append(i)
 
     counts = np.bincount(source.labels, minlength=len(source.identities))
-    report.facts = {
+    used = np.flatnonzero(counts)
+    report.facts |= {
         "kind": source.kind,
         "identities": len(source.identities),
-        "labels": "0..C-1, each used" if counts.min() > 0 else f"{int((counts == 0).sum())} classes have no image",
+        "labels": "none in the files" if source.stored is None else label_words(source.stored[used]),
         "images_per_identity": class_histogram(counts),
         "undecodable": undecodable,
         "sizes": size_counts(sizes),

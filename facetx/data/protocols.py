@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from facetx.data.lists import read_lines, read_list
-from facetx.data.pairs import Pairs
+from facetx.data.pairs import Pairs, check_key
 from facetx.errors import DataError
 from facetx.metrics.verification import contiguous_folds
 
@@ -95,8 +95,8 @@ def _numbered(path: Path) -> dict[str, str]:
     """Number -> path below ``Images`` of a CFP pair list, ``1 ../Data/Images/001/frontal/01.jpg`` a line."""
     found = {}
     for n, line in read_lines(path):
-        number, _, image = line.partition(" ")
-        _, slash, below = image.strip().partition("Images/")
+        number, *image = line.split(None, 1)
+        _, slash, below = "".join(image).partition("Images/")
         if not slash or not number.isdigit():
             raise DataError(f"{path}:{n}: expected 'number ../Data/Images/...', found {line[:80]!r}")
         found[number] = below
@@ -114,7 +114,6 @@ def _pairs(path: str | Path, images: list[str], same: np.ndarray, fold: np.ndarr
     if len(images) != 2 * len(same) or not len(same):
         raise DataError(f"{path}: {len(images)} images do not make pairs; the file may be cut off")
     for image in images:
-        if "\0" in image or "\\" in image or image.startswith("/") or ".." in image.split("/"):
-            raise DataError(f"{path}: {image[:80]!r} is no path below a folder of images")
+        check_key(str(path), image)
     keys = [str(PurePosixPath(image).with_suffix("")) if image.strip("/.") else image for image in images]
     return Pairs(keys[::2], keys[1::2], same, fold)

@@ -18,6 +18,7 @@ import struct
 import warnings
 from array import array
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facetx.data.draft import draft_file
 from facetx.data.mapped import MappedFile
 from facetx.errors import DataError
 
@@ -107,14 +109,18 @@ class RecordFile:
                 f"{self.path}: has {self._file.size} bytes, and {index.name} names a record at {last}; the .rec may be "
                 f"cut off, or the two are not of one set"
             )
-        self._payload(last)
+        in_file = np.argsort(self.offsets)
+        self._ends = np.empty_like(self.offsets)  # (N,) where the next record of the file begins
+        self._ends[in_file] = np.append(self.offsets[in_file[1:]], self._file.size)
+        self._payload(last, self._file.size)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getitem__(self, position: int) -> Record:
         """The record of the key ``keys[position]``."""
-        return self._record(int(self.offsets[position]))
+        offset = int(self.offsets[position])
+        return Record.unpack(self._payload(offset, int(self._ends[position]))[0], f"{self.path}, byte {offset}")
 
     def find(self, key: int) -> int:
         """The position of a key; -1 if there is none."""
@@ -128,20 +134,20 @@ class RecordFile:
     def labels(self, positions: Ints) -> NDArray[np.float32]:
         """(M,) first label of each record, reading its header only."""
         out = np.empty(len(positions), np.float32)
-        for i, offset in enumerate(self.offsets[positions].tolist()):
-            part, start, stop = self._part(offset)
+        for i, place in enumerate(zip(self.offsets[positions].tolist(), self._ends[positions].tolist())):
+            part, start, stop = self._part(*place)
             if part == 0 and stop - start >= HEADER.size + 4:
                 flag, label = struct.unpack_from("<If", self._file.bytes, start)
                 out[i] = struct.unpack_from("<f", self._file.bytes, start + HEADER.size)[0] if flag else label
             else:
-                out[i] = self._record(offset).labels[0]
+                out[i] = self[positions[i]].labels[0]
         return out
 
-    def _record(self, offset: int) -> Record:
-        return Record.unpack(self._payload(offset)[0], f"{self.path}, byte {offset}")
+    def _part(self, offset: int, end: int) -> tuple[int, int, int]:
+        """The part's kind, and where its payload begins and ends.
 
-    def _part(self, offset: int) -> tuple[int, int, int]:
-        """The part's kind, and where its payload begins and ends."""
+        Raises ``DataError`` if it reaches beyond ``end``: overlapping records could be many times the file together.
+        """
         data = self._file.bytes
         if data[offset : offset + 4] != MAGIC:
             raise DataError(f"{self.path}: no record begins at byte {offset}; the file is damaged or no RecordIO file")
@@ -155,17 +161,19 @@ class RecordFile:
                 f"{self.path}: ends inside the record at byte {offset}, which announces {stop - start} bytes; "
                 "the file is cut off or damaged"
             )
+        if -(-stop // 4) * 4 > end:
+            raise DataError(f"{self.path}: the record at byte {offset} reaches into the one at byte {end}; {REMAKE}")
         return word >> LENGTH_BITS, start, stop
 
-    def _payload(self, offset: int) -> tuple[bytes, int]:
-        """The payload, its pieces rejoined, and where the next record begins."""
-        part, start, stop = self._part(offset)
+    def _payload(self, offset: int, end: int) -> tuple[bytes, int]:
+        """The payload, its pieces rejoined, and where it ends, which is not beyond ``end``."""
+        part, start, stop = self._part(offset, end)
         pieces = [self._file.bytes[start:stop]]
         at = -(-stop // 4) * 4
         if part not in (0, 1):
             raise DataError(f"{self.path}: byte {offset} is inside a record, not at its beginning; {REMAKE}")
         while part in (1, 2):
-            part, start, stop = self._part(at)
+            part, start, stop = self._part(at, end)
             if part not in (2, 3):
                 raise DataError(f"{self.path}: the record at byte {offset} has no end before byte {at}")
             pieces.append(self._file.bytes[start:stop])
@@ -176,7 +184,7 @@ class RecordFile:
         ids, offsets, at = array("Q"), array("q"), 0
         while at < self._file.size:
             offsets.append(at)
-            payload, after = self._payload(at)
+            payload, after = self._payload(at, self._file.size)
             ids.append(Record.unpack(payload, f"{self.path}, byte {at}").id)
             at = after
         repeated = len(set(ids)) < len(ids) or max(ids) >= 2**62
@@ -212,7 +220,9 @@ class RecordWriter:
         self.path = Path(path)
 
     def __enter__(self) -> "RecordWriter":
-        self._files = [open(draft, "wb") for draft in self._drafts()]  # noqa: SIM115
+        self._stack = ExitStack()
+        paths = (self.path, self.path.with_suffix(".idx"))  # renamed in the other order: the .rec appears last
+        self._files = [self._stack.enter_context(draft_file(path)) for path in paths]
         self._at = 0
         return self
 
@@ -229,15 +239,12 @@ class RecordWriter:
             self._at += data.write(MAGIC + struct.pack("<I", part << LENGTH_BITS | len(piece)) + piece + padding)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        for file in self._files:
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-        for draft, final in zip(self._drafts(), (self.path, self.path.with_suffix(".idx"))):
-            draft.replace(final) if kind is None else draft.unlink()
-
-    def _drafts(self) -> list[Path]:
-        return [self.path.with_suffix(suffix + ".part") for suffix in (".rec", ".idx")]
+        with self._stack:  # where the disk is full, this fails too, and still nothing is left
+            if error is not None:
+                raise error
+            for file in self._files:
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def _pieces(payload: bytes) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.codec import decode_image
+from facetx.data.draft import write_file
 from facetx.data.recordio import Ints, Record, RecordFile, RecordWriter
 from facetx.errors import DataError
 
@@ -26,7 +27,7 @@ class RecordFaces:
 
     Args:
         path: The ``.rec``, or the folder of a ``train.rec``. ``property`` beside it ("classes,height,width") is
-            compared with what is found.
+            compared with what is found, unless the ``.rec`` has another name and stands beside a ``train.rec``.
         size: Pixels a side to resize to; as the images are, unless given.
 
     Attributes:
@@ -57,7 +58,8 @@ class RecordFaces:
                 *(path, self.num_classes, self.identities[0], self.identities[-1], self.num_classes - 1),
             )
         self.size_stated = None
-        if (stated := read_property(path.with_name("property"))) is not None:
+        of_another = path.name != "train.rec" and path.with_name("train.rec").exists()
+        if not of_another and (stated := read_property(path.with_name("property"))) is not None:
             self.size_stated = stated[1:]
             if stated[0] != self.num_classes:
                 log.warning("%s: has %d identities, and property says %d", path, self.num_classes, stated[0])
@@ -98,7 +100,9 @@ def read_property(path: Path) -> tuple[int, int, int] | None:
 def write_faces(
     path: str | Path, labels: Ints, names: Sequence[str], read: Callable[[int], bytes], size: tuple[int, int]
 ) -> None:
-    """Writes a face set in InsightFace's form: ``path`` (a ``.rec``), and ``.idx``, ``.lst``, ``property`` beside it.
+    """Writes a face set in InsightFace's form: ``path`` (a ``.rec``), and ``.idx`` and ``.lst`` beside it.
+
+    Of a ``train.rec`` also ``property``, which there is one of in a folder. The ``.rec`` appears last.
 
     Args:
         labels: (N,) 0..C-1, of each identity at least one. The images are written in the order of these.
@@ -116,9 +120,10 @@ def write_faces(
         out.write(0, Record.of(b"", [first, last]))
         for key, start, stop in zip(range(first, last), [1, *stops[:-1]], stops):
             out.write(key, Record.of(b"", [start, stop], key))
-    listed = (f"1\t{names[index]}\t{labels[index]}\n" for index in order.tolist())
-    path.with_suffix(".lst").write_text("".join(listed), encoding="utf-8")
-    path.with_name("property").write_text(f"{len(stops)},{size[0]},{size[1]}\n")
+        listed = (f"1\t{names[index]}\t{labels[index]}\n" for index in order.tolist())
+        write_file(path.with_suffix(".lst"), "".join(listed).encode())
+        if path.name == "train.rec":
+            write_file(path.with_name("property"), f"{len(stops)},{size[0]},{size[1]}\n".encode())
 
 
 def _images(file: RecordFile) -> tuple[Ints, NDArray[np.float32]]:
@@ -152,14 +157,18 @@ def _key(file: RecordFile, position: int, value: float) -> int:
 
 def _labels_of_ranges(file: RecordFile, positions: Ints, identities: Ints) -> NDArray[np.float32] | None:
     """The label (N,) of each image from the identity records, None where these do not cover the images exactly."""
-    records = [file[position] for position in identities.tolist()]
-    if not len(positions) or not records or not all(map(_is_header, records)):
+    ranges = []
+    for position in identities.tolist():
+        if not _is_header(record := file[position]):
+            return None
+        ranges.append(record.labels)
+    if not len(positions) or not ranges:
         return None
-    starts, stops = np.array([record.labels for record in records], np.float64).T
+    starts, stops = np.array(ranges, np.float64).T
     keys = file.keys[positions]
     edges = np.append(starts, keys[-1] + 1)
     covered = starts[0] == keys[0] and (edges[1:] == stops).all() and (np.diff(edges) > 0).all()
-    if not covered or keys[-1] - keys[0] != len(keys) - 1:
+    if not covered or (starts % 1).any() or keys[-1] - keys[0] != len(keys) - 1:
         return None
     places = (starts - keys[0]).astype(np.int64)
     return np.repeat(file.labels(positions[places]), (stops - starts).astype(np.int64))

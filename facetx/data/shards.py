@@ -1,12 +1,13 @@
 """WebDataset's tar shards, with random access: the tar headers are read once, and no package but Python's is needed.
 
 A sample is a run of files of one name up to the first dot: the image (``.jpg``, ``.png``, ...), and its identity, a
-whole number in ``.cls`` or under "label" in ``.json``.
+whole number or a name, in ``.cls`` or under "label" in ``.json`` unless another place is given.
 """
 
 import json
 import re
 import tarfile
+from collections.abc import Iterator
 from glob import glob
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,15 +20,21 @@ from facetx.data.mapped import MappedFile
 from facetx.errors import DataError
 
 BRACES = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
+GZIP = b"\x1f\x8b"
 MOST_SHARDS = 1_000_000
+LONGEST_NAME = 200
+MOST_ATTRIBUTES = 20
+"""Of an archive as a whole ("pax global headers"); Python's reader keeps a copy of them all with each file."""
 
 
 class Shards:
-    """The samples of some shards as a data set; labels other than 0..C-1 are numbered anew in their order.
+    """The samples of some shards as a data set; labels other than 0..C-1 are numbered anew in their order, as numbers
+    where all are, else as text.
 
     Args:
         path: One ``.tar``, or many: with ``*`` as in a shell, or ``train-{000..099}.tar`` as WebDataset writes it.
         size: Pixels a side to resize to; as the images are, unless given.
+        label: The suffix of the files that hold the identities (``txt``, ``id.cls``), or its key in ``.json``.
 
     Attributes:
         identities: (C,) label in the files of each class.
@@ -35,12 +42,12 @@ class Shards:
     Raises ``DataError`` where a shard is missing, compressed or damaged, or a sample lacks its image or label.
     """
 
-    def __init__(self, path: str, size: int | None = None):
+    def __init__(self, path: str, size: int | None = None, label: str | None = None):
         self.shards = [MappedFile(file) for file in shard_files(path)]
         self.size = size
         self.name = Path(path).parent.name or "shards"
         self._places: list[tuple[int, str, int, int]] = []  # shard, name, start, stop
-        stored: list[int] = []
+        stored: list[int | str] = []
         for number, shard in enumerate(self.shards):
             for name, files in _samples(shard):
                 where = f"{shard.path}, {name}"
@@ -48,7 +55,7 @@ class Shards:
                 if len(images) != 1:
                     raise DataError(f"{where}: expected one image, found the files {', '.join(files)}")
                 self._places.append((number, name, *images[0]))
-                stored.append(_label(shard, files, where))
+                stored.append(_label(shard, files, where, label))
         if not stored:
             raise DataError(f"{path}: holds no samples")
         self.identities, self.labels = np.unique(stored, return_inverse=True)
@@ -93,9 +100,13 @@ def _samples(shard: MappedFile) -> list[tuple[str, dict[str, tuple[int, int]]]]:
     samples: list[tuple[str, dict[str, tuple[int, int]]]] = []
     try:
         with tarfile.open(shard.path, "r:") as tar:
-            members = [m for m in tar if m.isfile()]
+            members = [m for m in _forward(tar) if m.isfile()]
     except Exception as error:  # besides TarError: ValueError, OSError, EOFError, ... of damaged headers
-        raise DataError(f"{shard.path}: no tar file, or damaged ({error}); compressed ones need unpacking") from error
+        if shard.bytes[:2] == GZIP:
+            raise DataError(
+                f"{shard.path}: is compressed, and samples are read from any place of the file; unpack it (gzip -d)"
+            ) from None
+        raise DataError(f"{shard.path}: no tar file, or damaged ({error})") from error
     for member in members:
         start, stop = member.offset_data, member.offset_data + member.size
         if member.sparse is not None or not 0 <= start <= stop <= shard.size:
@@ -109,14 +120,37 @@ def _samples(shard: MappedFile) -> list[tuple[str, dict[str, tuple[int, int]]]]:
     return samples
 
 
-def _label(shard: MappedFile, files: dict[str, tuple[int, int]], where: str) -> int:
-    kind = "cls" if "cls" in files else "json"
+def _forward(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members. Raises ``ValueError`` where one has a negative size, so that the same would come again for ever."""
+    last = -1
+    for member in tar:
+        if member.offset <= last:
+            raise ValueError(f"{member.name} has a negative size")
+        if len(tar.pax_headers) > MOST_ATTRIBUTES:
+            raise ValueError(f"the archive has {len(tar.pax_headers)} attributes")
+        last = member.offset
+        yield member
+
+
+def _label(shard: MappedFile, files: dict[str, tuple[int, int]], where: str, label: str | None) -> int | str:
+    kind = (label or "cls") if (label or "cls") in files else "json"
     start, stop = files.get(kind, (0, 0))
+    text = shard.bytes[start:stop].decode("utf-8", "replace").strip()
     try:
-        value = json.loads(shard.bytes[start:stop])
+        value = json.loads(text)
     except (ValueError, RecursionError):
-        value = None
-    label = value.get("label") if isinstance(value, dict) else value
-    if type(label) is not int or abs(label) >= 2**62:
-        raise DataError(f"{where}: no identity; expected a whole number in .cls, or under 'label' in .json")
-    return label
+        value = text
+    if kind == "json":
+        value = value.get(label or "label") if isinstance(value, dict) else None
+    match value:
+        case bool():
+            pass
+        case int() if abs(value) < 2**62:
+            return value
+        case str() if 0 < len(value) <= LONGEST_NAME and value.isprintable():
+            return value
+    place = f"in .{label}, or under {label!r} in .json" if label else "in .cls, or under 'label' in .json"
+    raise DataError(
+        f"{where}: no identity; expected a whole number or a name {place}, found the files {', '.join(files)}; "
+        "the argument label says where it is"
+    )

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetx.data.codec import FORMATS, FREE_PIXELS, decode_image, encode_png
+from facetx.data.codec import FORMATS, FREE_PIXELS, decode_image, encode_png, image_suffix
+from facetx.data.folder import EXTENSIONS
 from facetx.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
@@ -27,6 +28,42 @@ def test_every_format(kind):
     assert image.shape == PIXELS.shape
     if kind != "JPEG":
         assert np.array_equal(image, PIXELS)
+
+
+@pytest.mark.parametrize(("kind", "order"), [("PNG", "<u2"), ("TIFF", "<u2"), ("TIFF", ">u2"), ("PPM", "<u2")])
+def test_gray_of_sixteen_bits_is_scaled(kind, order):
+    gray = PIXELS[..., 0]
+    image = decode_image(saved((gray.astype(np.uint16) * 257).astype(order), kind), "x")
+    assert np.array_equal(image, np.repeat(gray[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pixels_of_no_known_range_are_refused(dtype):
+    with pytest.raises(DataError, match="x: has pixels of 32 bits, whose range is not known; save it anew with 8 bits"):
+        decode_image(saved(PIXELS[..., 0].astype(dtype), "TIFF"), "x")
+
+
+ENDINGS = {
+    ".tif": (saved(PIXELS[..., 0].astype(">u2"), "TIFF"), saved(PIXELS, "TIFF")),
+    ".pgm": (b"P2 1 1 255 7\n", b"P5 1 1 255 \7"),
+    ".ppm": (b"P3 1 1 255 7 7 7\n", b"P6 1 1 255 \7\7\7"),
+    ".pbm": (b"P1 1 1 1\n", b"P4 1 1 \1"),
+}
+
+
+@pytest.mark.parametrize("suffix", ENDINGS)
+def test_what_is_read_has_an_ending(suffix):
+    for data in ENDINGS[suffix]:
+        assert decode_image(data, "x").ndim == 3
+        assert image_suffix(data, "x") == suffix
+        assert suffix in EXTENSIONS
+    with pytest.raises(DataError, match="x: is no image of a known kind .*begins with b'GIF89a'"):
+        image_suffix(b"GIF89a", "x")
+
+
+def test_the_message_is_the_same_every_time():
+    with pytest.raises(DataError, match=r"^x: cannot be read as an image \(cannot identify image file\); replace"):
+        decode_image(b"no image", "x")
 
 
 def test_postscript_is_not_run(monkeypatch):

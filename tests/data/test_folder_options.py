@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetx.data import DATASETS
+from facetx.data import DATASETS, landmarks
 from facetx.data.folder import ImageFolder
 from facetx.data.landmarks import COLUMNS, landmarks_of, read_landmarks
 from facetx.data.pairs import Pairs, write_pairs
@@ -115,6 +115,34 @@ def test_a_file_that_holds_no_landmarks(tmp_path, text, problem):
         read_landmarks(path)
     with pytest.raises(DataError, match="nowhere.csv: cannot read the landmarks"):
         read_landmarks(tmp_path / "nowhere.csv")
+
+
+CELEBA = (
+    "2\nlefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y \n"
+)
+
+
+def test_landmarks_as_celeba_has_them(tmp_path):
+    path = tmp_path / "list_landmarks_align_celeba.txt"
+    path.write_text(CELEBA + "000001.jpg  69  109  106  113   77  142   73  152  108  154\n000002.jpg" + "  1" * 10)
+    rows = read_landmarks(path)
+    assert rows["000001.jpg"].tolist() == [[69, 109], [106, 113], [77, 142], [73, 152], [108, 154]]
+    assert len(rows) == 2
+    path.write_text(CELEBA + "000001.jpg" + " 1" * 9)
+    with pytest.raises(DataError, match=":3: expected an image and ten numbers"):
+        read_landmarks(path)
+    path.write_text(CELEBA + "000001.jpg" + " 1" * 10)
+    with pytest.raises(DataError, match="1 images, and the first line says 2; it may be cut off"):
+        read_landmarks(path)
+
+
+def test_landmarks_come_back_to_the_bit(tmp_path):
+    points = np.random.default_rng(0).random((3, 5, 2), np.float32) * 100
+    points[1, 0, 0] = np.nan
+    landmarks.write_landmarks(tmp_path / "points.csv", ["a/0", "a/1", "b, c/2"], points)
+    rows = read_landmarks(tmp_path / "points.csv")
+    assert list(rows) == ["a/0", "b, c/2"]
+    assert all(np.array_equal(rows[name], points[i]) for name, i in (("a/0", 0), ("b, c/2", 2)))
 
 
 def test_lfw_takes_size_and_landmarks_and_names_how_many_are_means(faces, tmp_path):

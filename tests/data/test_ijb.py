@@ -34,6 +34,11 @@ def test_each_list_is_read(write):
     assert (templates.tolist(), subjects.tolist()) == ([2, 9], [1, 3])
 
 
+def test_pairs_behind_a_byte_order_mark(write):
+    first, second, same = read_template_pairs(write("\ufeff1 11065 1\n1 11066 0\n"))
+    assert (first.tolist(), second.tolist(), same.tolist()) == ([1, 1], [11065, 11066], [True, False])
+
+
 @pytest.mark.parametrize(
     ("read", "text", "told"),
     [
@@ -42,15 +47,18 @@ def test_each_list_is_read(write):
         (read_media, "", "the file is empty"),
         (read_points, "1.jpg 1 2 3 4 5 6 7 8 9 10 x\n", ":1: expected eleven numbers"),
         (read_points, "1.jpg 1 2 3 4 5 6 7 8 9 10 nan\n", ":1: a number is not finite"),
+        (read_points, "1.jpg 1 2 3 4 5 6 7 8 9 1e39 1\n", ":1: a number is not finite"),  # as a float32
         (read_template_pairs, "1 2 1\n1 2 2\n", ":2: expected 0 or 1"),
         (read_template_pairs, "1 2 1\n\n1 2 one\n", ":3: expected whole numbers"),
         (read_template_pairs, "1 2 1\n1 2\n", ":2: expected 'template template 0 or 1'"),
         (read_template_pairs, "1 2\n1 2\n", ":1: expected 'template template 0 or 1'"),
+        (read_template_pairs, "1 -2 1\n", ":1: expected whole numbers"),
         (read_template_pairs, "1 2 1.5\n", ":1: expected whole numbers"),
         (read_template_pairs, "", "the file is empty"),
         (read_subjects, "T,S\n1\n", ":2: expected 'template,subject,...'"),
         (read_subjects, "T,S\n1,2\n1,3\n", ":3: template 1 is of subject 3, and of 2 above"),
         (read_subjects, "T,S\n", "holds no templates"),
+        (read_subjects, "T,S\n1," + "2" * 140_000, r"cannot be read \(field larger than field limit"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:loadtxt")

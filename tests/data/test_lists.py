@@ -163,6 +163,10 @@ def test_cfp(file):
     assert pairs.fold.tolist() == np.repeat(range(10), 4).tolist()
     assert (pairs.first[3], pairs.second[3]) == ("002/frontal/01", "004/profile/01")
     assert read_cfp(protocol, "FF").second[3] == "004/frontal/01"
+    tabs = file(
+        "".join(f"{i}\t../Data/Images/{i:03d}/profile/01.jpg\n" for i in range(1, 5)), "Protocol/Pair_list_P.txt"
+    )
+    assert read_cfp(tabs.parent, "FP").second == pairs.second
     file("1,9\n", "Protocol/Split/FP/04/diff.txt")
     with pytest.raises(DataError, match=r"04/diff.txt:1: expected 'i,j', numbers of the pair lists, found '1,9'"):
         read_cfp(protocol, "FP")

@@ -36,8 +36,9 @@ def folder(tmp_path):
 
 
 def test_round_trip(tmp_path):
-    dropped = pack(tmp_path / "set").finish(["a", "b", "c", "d"])
-    assert dropped == {"d/3": "damaged"}
+    writer = pack(tmp_path / "set")
+    assert writer.dropped() == {"d/3": "damaged"}
+    writer.finish(["a", "b", "c", "d"])
     data = DATASETS["packed"](path=str(tmp_path / "set"))
     assert data.labels.tolist() == [1, 0, 1, 0, 1]
     assert data.identities == ["a", "c"]
@@ -87,7 +88,8 @@ def test_a_pack_that_was_killed_goes_on(tmp_path, stop, lose):
         journal.write('["half a li')
     again = pack(tmp_path / "set")
     assert again.handled == (stop if lose == 0 else again.handled) <= stop
-    assert again.finish(["a", "b", "c", "d"]) == {"d/3": "damaged"}
+    assert again.dropped() == {"d/3": "damaged"}
+    again.finish(["a", "b", "c", "d"])
     data = Packed(tmp_path / "set")
     assert all(np.array_equal(data[i]["image"], IMAGES[o]) for i, o in enumerate([0, 1, 2, 4, 5]))
     assert data.labels.tolist() == [1, 0, 1, 0, 1]

@@ -8,7 +8,7 @@ from conftest import shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facetx.data.pairs import Pairs, find_images, read_pairs, write_pairs
+from facetx.data.pairs import Pairs, find_images, read_pairs, write_key_pairs, write_pairs
 from facetx.errors import DataError
 
 GOOD = """\
@@ -190,3 +190,30 @@ def test_the_official_list_and_its_images(tmp_path):
     write_pairs(tmp_path / "again.txt", pairs)
     assert (tmp_path / "again.txt").read_bytes() == path.read_bytes()
     assert len(find_images(shared("data/lfw/images"), pairs.images)) == 7701
+
+
+def test_any_pairs_in_the_second_form(tmp_path):
+    pairs = Pairs(["a b/1", "a b/1", "c/x.y"], ["d/2", "a b/3", "d/2"], np.array([0, 1, 1], bool), np.array([1, 0, 1]))
+    with pytest.raises(DataError, match="this format holds"):
+        write_pairs(tmp_path / "pairs.txt", pairs)
+    write_key_pairs(tmp_path / "pairs.txt", pairs)
+    again = read_pairs(tmp_path / "pairs.txt")
+    assert (again.first, again.second) == (pairs.first, pairs.second)
+    assert again.same.tolist() == pairs.same.tolist()
+    assert again.fold.tolist() == pairs.fold.tolist()
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ("", "the folds are not numbered 1, 2"),
+        ("a/1\tb/1\t1\t2\n", "the folds are not numbered 1, 2"),
+        ("a/1\tb/1\t1\t1\na/1\tb/1\t2\t1\n", ":3: expected two keys, 0 or 1, and a fold"),
+        ("a/1\tb/1\t1\n", ":2: expected two keys"),
+        ("a/1\tb/1\t1\tx\n", ":2: expected two keys"),
+        ("a/1\t../b\t1\t1\n", r":2: '../b' is no path below"),
+    ],
+)
+def test_faults_of_the_second_form(file, lines, problem):
+    with pytest.raises(DataError, match=problem):
+        read_pairs(file("first\tsecond\tsame\tfold\n" + lines))

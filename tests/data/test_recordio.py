@@ -1,7 +1,10 @@
 """RecordIO: InsightFace's layout by hand, lossless round trips, and damage of every kind named."""
 
+import os
 import pickle
 import struct
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,7 +107,11 @@ def test_without_idx_the_same(faces_rec):
     assert RecordFaces(faces_rec).labels.tolist() == [0, 0, 1, 2, 2, 2, 3]
 
 
-@pytest.mark.parametrize("ranges", [[(1, 2), (3, 4)], [(1, 3)], [(1, 3), (2, 4)]], ids=["gap", "short", "overlap"])
+@pytest.mark.parametrize(
+    "ranges",
+    [[(1, 2), (3, 4)], [(1, 3)], [(1, 3), (2, 4)], [(1, 2.5), (2.5, 4)]],
+    ids=["gap", "short", "overlap", "halves"],
+)
 def test_labels_are_read_from_the_images_where_ranges_do_not_cover_them(tmp_path, ranges):
     images = [(k, Record.of(png(k), [label, 1], k)) for k, label in ((1, 0), (2, 0), (3, 1))]  # with vector labels
     identities = [(4 + i, Record.of(b"", r)) for i, r in enumerate(ranges)]
@@ -152,6 +159,35 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_leaves_nothing(tmp_path):
+    """The last bytes may fail to be written only at the end of the block."""
+
+    def write_to(full):
+        with RecordWriter(tmp_path / "a.rec") as out:
+            out.write(0, Record.of(b"a", 0))
+            os.dup2(full.fileno(), out._files[0].fileno())
+
+    with open("/dev/full", "wb") as full, pytest.raises(OSError, match="No space left on device: '.*a.rec'"):
+        write_to(full)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_set_of_the_folder_keeps_its_property(faces_rec, caplog):
+    write_faces(faces_rec.with_name("val.rec"), np.zeros(1, int), ["a/0.png"], lambda i: png(0), (9, 9))
+    assert faces_rec.with_name("property").read_text() == "4,4,4\n"
+    assert RecordFaces(faces_rec).size_stated == (4, 4)
+    assert RecordFaces(faces_rec.with_name("val.rec")).size_stated is None
+    assert not caplog.records
+
+
+def test_the_rec_appears_last(tmp_path, monkeypatch):
+    renamed = []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda path, to: (renamed.append(to.name), replace(path, to)))
+    write_faces(tmp_path / "train.rec", np.zeros(1, int), ["a/0.png"], lambda i: png(0), (2, 2))
+    assert renamed == ["train.lst", "property", "train.idx", "train.rec"]
+
+
 @pytest.mark.parametrize("with_index", [True, False])
 def test_truncation_at_every_byte(tmp_path, with_index):
     content = [b"abc" + MAGIC, b"\0" + MAGIC + b"de", b""]
@@ -188,6 +224,33 @@ def test_bad_index(tmp_path, line, words):
     path.with_suffix(".idx").write_text(line)
     with pytest.raises(DataError, match=words):
         everything(path)
+
+
+def test_records_that_overlap_are_refused(tmp_path):
+    """So that all of them together are no more than the file."""
+    inner = MAGIC + struct.pack("<I", 24) + bytes(24)
+    path = write(tmp_path / "a.rec", [(0, Record.of(b"x" * 40, 0)), (1, Record.of(b"y", 1))])
+    with open(path, "r+b") as file:  # into the first one's content, as no writer leaves it
+        file.seek(32)
+        file.write(inner)
+    for line, words in (("1\t0\n", "byte 0 reaches into the one at byte 0"), ("1\t32\n", "into the one at byte 32")):
+        path.with_suffix(".idx").write_text("0\t0\n" + line)
+        with pytest.raises(DataError, match=words):
+            everything(path)
+
+
+def test_records_after_the_images_are_not_held_in_memory(tmp_path):
+    """The header announces identities where images are: their labels are asked for, and not all images kept."""
+    images = [(k, Record.of(b"x" * 10**6, 0)) for k in range(3, 13)]
+    path = write(
+        tmp_path / "a.rec",
+        [(0, Record.of(b"", [2, 13])), (1, Record.of(b"x", 0)), (2, Record.of(b"", [1, 2])), *images],
+    )
+    tracemalloc.start()
+    assert RecordFaces(path).labels.tolist() == [0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6
 
 
 @pytest.mark.parametrize(
@@ -243,7 +306,7 @@ def test_round_trip(tmp_path_factory, contents):
 @FUZZ
 @given(st.data())
 def test_damaged_bytes_give_a_data_error_or_a_read(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("rec") / "a.rec"
+    path = tmp_path_factory.mktemp("rec") / "train.rec"
     images = [png(i, 2) for i in range(3)]
     write_faces(path, np.array([0, 1, 1]), ["a/0", "b/1", "b/2"], images.__getitem__, (2, 2))
     broken = data.draw(st.sampled_from([path, path.with_suffix(".idx"), path.with_name("property")]))

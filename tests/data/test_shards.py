@@ -61,9 +61,16 @@ def test_names_of_shards():
     [
         ([("a.cls", b"1")], "a: expected one image, found the files cls"),
         ([("a.png", b""), ("a.jpg", b"")], "a: expected one image, found the files png, jpg"),
-        ([("a.png", b"")], "a: no identity; expected a whole number in .cls"),
-        ([("a.png", b""), ("a.cls", b"x")], "a: no identity"),
+        (
+            [("a.png", b"")],
+            "a: no identity; expected a whole number or a name in .cls, or under 'label' in .json, found",
+        ),
+        ([("a.png", b""), ("a.cls", b"")], "a: no identity"),
+        ([("a.png", b""), ("a.cls", b"x" * 201)], "a: no identity"),
+        ([("a.png", b""), ("a.cls", b"true")], "a: no identity"),
         ([("a.png", b""), ("a.json", b'{"label": 1.5}')], "a: no identity"),
+        ([("a.png", b""), ("a.json", b"7")], "a: no identity"),
+        ([("a.png", b""), ("a.json", b'{"identity": 7}')], "a: no identity"),
         ([], "holds no samples"),
     ],
 )
@@ -72,13 +79,56 @@ def test_bad_samples(tmp_path, files, words):
         Shards(str(write(tmp_path / "a.tar", files)))
 
 
+@pytest.mark.parametrize(
+    ("label", "files", "identities"),
+    [
+        (None, {"cls": [b"Ann Lee\n", b"Bo"]}, ["Ann Lee", "Bo"]),
+        (None, {"cls": [b"10", b"9"]}, [9, 10]),
+        (None, {"cls": [b"10", b"Bo"]}, ["10", "Bo"]),
+        (None, {"json": [b'{"label": "7"}', b'{"label": "5"}']}, ["5", "7"]),
+        ("identity", {"json": [b'{"identity": 7, "label": 1}', b'{"identity": 5, "label": 1}']}, [5, 7]),
+        ("id.cls", {"id.cls": [b"2", b"1"], "cls": [b"0", b"0"]}, [1, 2]),
+        ("txt", {"txt": [b"b", b"a"], "cls": [b"0", b"0"]}, ["a", "b"]),
+    ],
+)
+def test_identities_of_other_places_and_kinds(tmp_path, label, files, identities):
+    samples = [
+        (f"{i}.{suffix}", texts[i]) for i in range(2) for suffix, texts in [("png", [png(0)] * 2), *files.items()]
+    ]
+    data = DATASETS["webdataset"](path=str(write(tmp_path / "a.tar", samples)), label=label)
+    assert data.identities.tolist() == identities
+    assert sorted(data.labels.tolist()) == [0, 1]
+    first = next(iter(files.values()))[0]
+    assert str(data.identities[data.labels[0]]) in first.decode()
+
+
 def test_bad_files(tmp_path):
-    with pytest.raises(DataError, match="compressed ones need unpacking"):
+    with pytest.raises(DataError, match=r"a.tar: is compressed, .*unpack it \(gzip -d\)"):
         Shards(str(write(tmp_path / "a.tar", [("a.png", png(0))], "w:gz")))
     with pytest.raises(DataError, match="No such file"):
         Shards(str(tmp_path / "b.tar"))
     with pytest.raises(DataError, match="names no file"):
         Shards(str(tmp_path / "b*.tar"))
+
+
+def test_a_member_of_negative_size_does_not_come_for_ever(tmp_path):
+    path = write(tmp_path / "a.tar", [("a.png", b""), ("a.cls", b"")])
+    content = bytearray(path.read_bytes())
+    content[512 + 124 : 512 + 136] = (-512).to_bytes(12, "big", signed=True)
+    content[512 + 148 : 512 + 156] = b" " * 8
+    content[512 + 148 : 512 + 156] = b"%06o\0 " % sum(content[512:1024])
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="no tar file, or damaged"):
+        Shards(str(path))
+
+
+def test_attributes_of_the_archive_take_no_memory_for_each_file(tmp_path):
+    attributes = {f"a{i}": "" for i in range(1000)}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT, pax_headers=attributes) as tar:
+        for i in range(100):
+            tar.addfile(tarfile.TarInfo(f"{i}.png"))
+    with pytest.raises(DataError, match="the archive has 1000 attributes"):
+        Shards(str(tmp_path / "a.tar"))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -128,3 +178,11 @@ def test_hugging_face_folders(tmp_path, monkeypatch):
             DATASETS["hugging_face"](path=str(tmp_path / folder), split="val")
         with pytest.raises(DataError, match="has no column 'who'; there are image, label"):
             DATASETS["hugging_face"](path=str(tmp_path / folder), label="who")
+    table = pyarrow.table({"image": [{"bytes": png(0), "path": None}, None], "label": [1, 2], "who": [1, None]})
+    parquet.write_table(table, tmp_path / "hub/train-00000-of-00001.parquet")
+    with pytest.raises(DataError, match="row 1: has no image"):
+        DATASETS["hugging_face"](path=str(tmp_path / "hub"))[1]
+    with pytest.raises(DataError, match="row 1: the column 'who' holds None, no whole number and no name"):
+        DATASETS["hugging_face"](path=str(tmp_path / "hub"), label="who")
+    with pytest.raises(DataError, match="the column 'label' holds no images"):
+        DATASETS["hugging_face"](path=str(tmp_path / "hub"), image="label")

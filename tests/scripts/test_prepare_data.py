@@ -1,10 +1,10 @@
 """prepare_data.py: what goes in comes out again, what is dropped is named, and outputs are whole or not there."""
 
-import hashlib
 import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,13 @@ def lfw(faces, tmp_path):
     same = np.tile([True] * 3 + [False] * 3, 2)
     write_pairs(tmp_path / "pairs.txt", Pairs(first, second, same, np.repeat([0, 1], 6)))
     return images
+
+
+@pytest.fixture
+def csv_of_faces(tmp_path):
+    rows = [f"person_{p}/{i}.png,{','.join(map(str, ARCFACE.ravel() / 4))}" for p in range(6) for i in range(5)]
+    (tmp_path / "faces.csv").write_text("\n".join([",".join(COLUMNS), *rows]))
+    return tmp_path / "faces.csv"
 
 
 def test_folder_to_rec_to_folder_is_lossless(faces, tmp_path):
@@ -156,7 +163,7 @@ def flawed(faces, tmp_path):
 
 def test_verify_finds_the_flaws(flawed, tmp_path):
     done = script("verify", flawed, "--report", tmp_path / "report.json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     facts = report["facts"]
     assert report["images"] == 33
@@ -243,8 +250,7 @@ def test_align_by_other_landmarks_starts_anew(faces, tmp_path):
     align_set(a, tmp_path / "out", 32)
     align_set(b, tmp_path / "expected", 32)
     (tmp_path / "out").rename(tmp_path / "out.part")
-    marker = f"{a.path} 30 32 None {hashlib.sha256(a.landmarks.tobytes()).hexdigest()}"
-    (tmp_path / "out.part/.source").write_text(marker)
+    (tmp_path / "out.part/.source").write_text(f"{a.fingerprint()} 32 None landmarks")
     align_set(b, tmp_path / "out", 32)
     assert files(tmp_path / "out") == files(tmp_path / "expected")
 
@@ -288,10 +294,8 @@ def test_overlap_of_a_training_and_a_test_set(small, faces, tmp_path):
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
 
 
-def test_align_goes_on_where_it_was_cut_short(faces, tmp_path, monkeypatch):
-    rows = [f"person_{p}/{i}.png,{','.join(map(str, ARCFACE.ravel() / 4))}" for p in range(6) for i in range(5)]
-    (tmp_path / "points.csv").write_text("\n".join([",".join(COLUMNS), *rows]))
-    source = open_source(faces, tmp_path / "points.csv")
+def test_align_goes_on_where_it_was_cut_short(faces, csv_of_faces, tmp_path, monkeypatch):
+    source = open_source(faces, csv_of_faces)
     align_set(source, tmp_path / "whole", 32)
 
     def stops(path, data, write=prepare_convert.write_file):
@@ -328,13 +332,20 @@ def test_split_shares_no_identity_and_is_that_of_image_folder(faces, tmp_path, k
 
 def test_mistakes_are_named_without_a_traceback(faces, tmp_path):
     for args, words in (
-        (("verify", tmp_path / "nothing"), "nothing is there; expected a folder, a .rec, a .bin, or a list file"),
+        (
+            ("verify", tmp_path / "nothing"),
+            "nothing is there; expected a folder, a .rec, a .bin, a .tar or a list file",
+        ),
         (("convert", faces, faces), "exists; name another place"),
         (("split", faces, tmp_path / "s", "--val-identities", "0"), "one part of the 6 identities is empty"),
+        (("pack", faces, tmp_path / "p", "--size", "0"), "--size: expected a whole number from 1 to 4096, got '0'"),
+        (("pack", faces, tmp_path / "p", "--size", "-3"), "--size: expected a whole number from 1 to 4096, got '-3'"),
+        (("align", faces, "a", "--landmarks", "x", "--size", "0"), "--size: expected a whole number from 1 to 4096"),
+        (("align", faces, "a", "--landmarks", "x", "--jpeg-quality", "900"), "expected a whole number from 1 to 100"),
     ):
         done = script(*args)
         assert done.returncode == 2
-        assert done.stderr.startswith("error: ")
+        assert "error: " in done.stderr
         assert words in done.stderr
         assert "Traceback" not in done.stderr
     (tmp_path / "evil.bin").write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path).encode() + b"/pwned'\ntR.")
@@ -342,3 +353,28 @@ def test_mistakes_are_named_without_a_traceback(faces, tmp_path):
     assert done.returncode == 2
     assert "names os.system, which such a file has no use for" in done.stderr
     assert not (tmp_path / "pwned").exists()
+
+
+def test_lists_and_shards_take_where_their_images_and_identities_are(faces, tmp_path):
+    (tmp_path / "list.txt").write_text("person_0/0.png 5\nperson_1/0.png 9\n")
+    done = script("verify", tmp_path / "list.txt", "--root", faces)
+    assert done.returncode == 0, done.stderr
+    assert "5..9, 3 numbers between are not used" in done.stdout
+    assert script("verify", tmp_path / "list.txt").returncode == 1  # neither image is there
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(faces / "person_0/0.png", "0.png")
+        tar.add(tmp_path / "list.txt", "0.who")
+    done = script("verify", tmp_path / "a.tar", "--label", "txt")
+    assert done.returncode == 2
+    assert "a.tar, 0: no identity; expected a whole number or a name in .txt" in done.stderr
+
+
+def test_a_report_comes_with_every_command(faces, csv_of_faces, tmp_path):
+    options = {"convert": (), "pack": (), "split": ("--seed", 1), "align": ("--landmarks", csv_of_faces)}
+    for command in options:
+        out, report = tmp_path / command, tmp_path / f"reports/{command}.json"
+        done = script(command, faces, out, *options[command], "--report", report)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(report.read_text())["out"] == str(out)
+        assert out.exists()
+        assert not list(tmp_path.glob("*.part"))
