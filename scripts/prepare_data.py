@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     report = run(args)
     print(report.text())
     if args.report is not None:
-        if args.command in ("verify", "overlap"):  # the others have written theirs before what it reports on
+        if args.command == "verify":  # the others have written theirs before what it reports on
             report.write(args.report)
         print(f"report: {args.report}")
     return 1 if report.facts.get("undecodable") else 0
@@ -95,6 +95,7 @@ def overlap(train: "Source", args: argparse.Namespace) -> "Report":
         test,
         threshold=args.threshold,
         out=args.out,
+        report_file=args.report,
         embed=EmbeddingCache(args.cache) if args.cache else embed_views,
         device=model.device,
         batch_size=args.batch_size,

@@ -78,6 +78,7 @@ def find_overlap(
     *,
     threshold: float | None = None,
     out: str | Path | None = None,
+    report_file: str | Path | None = None,
     flip: bool = True,
     embed: Callable[..., Floats] = embed_views,
     **how: Any,
@@ -100,6 +101,7 @@ def find_overlap(
         threshold: The cosine for both, in place of those chosen.
         out: Where to write the training set without the images of identities that matched in any way, by its ending
             one of ``prepare_convert.KINDS`` but "bin"; must not exist. The report's ``dropped`` says of each why.
+        report_file: Where the report goes, before ``out`` appears.
         flip: Sum the embeddings of each image and of its mirror.
         embed: ``embed_views``, or what stands in for it.
         how: Its device, batch_size, workers, amp.
@@ -119,8 +121,8 @@ def find_overlap(
         side.embeddings = _unit(summed, side.source)
         side.means = identity_means(side.embeddings, side.source.labels)
 
-    report = Report("overlap", str(train.path), images=len(train))
-    report.facts = {
+    report = Report.of("overlap", train, None, report_file)
+    report.facts |= {
         "test": str(test.path),
         "test_images": len(test),
         "identities": {"train": len(a.means), "test": len(b.means)},
@@ -147,7 +149,9 @@ def find_overlap(
             report.facts["out"] = f"{target} is not written: every identity matched"
         else:
             report.out = str(target)
-            report.dropped |= convert(subset(a.source, np.flatnonzero(~matched).tolist()), target).dropped
+            report.save()
+            convert(subset(a.source, np.flatnonzero(~matched).tolist()), target)
+    report.save()
     return report
 
 
