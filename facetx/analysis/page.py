@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from facetx.analysis.plots import plot_ranks, plot_roc, plot_score_histogram, plot_templates
+from facetx.data.draft import write_file
 from facetx.evaluators.catalog import published
 from facetx.evaluators.groups import groups_table, image_key
 from facetx.evaluators.suite import Outcome, pairs_of_images, published_table, summary_table
@@ -69,10 +70,7 @@ def write_page(
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
         f"<body><main>{''.join(body)}</main></body></html>\n"
     )
-    path = Path(path)
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(page, encoding="utf-8")
-    draft.replace(path)
+    write_file(path, page.encode())
 
 
 def hardest_pairs(outcome: Outcome, same: bool, count: int = HARDEST) -> list[int]:

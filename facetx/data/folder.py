@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from facetx.data.codec import decode_image
+from facetx.data.codec import decode_image, read_file
 from facetx.data.landmarks import landmarks_of
 from facetx.errors import DataError
 
@@ -20,13 +20,7 @@ def read_image(path: str | Path, size: int | None = None) -> np.ndarray:
 
     Raises ``DataError`` naming the file if it is damaged or no image.
     """
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    return decode_image(data, str(path), size)
+    return decode_image(read_file(path), str(path), size)
 
 
 class ImageFiles:
@@ -61,10 +55,7 @@ class ImageFiles:
 
     def encoded(self, index: int) -> bytes:
         """The bytes of the image's file."""
-        try:
-            return self.paths[index].read_bytes()
-        except OSError as error:
-            raise DataError(f"{self.paths[index]}: cannot be read: {error.strerror or error}") from None
+        return read_file(self.paths[index])
 
     def describe(self, index: int) -> str:
         """Where item ``index`` comes from, for messages."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from facetx.data.codec import decode_image
+from facetx.data.codec import decode_image, read_file
 from facetx.errors import DataError
 
 
@@ -80,10 +80,7 @@ class HuggingFaceFolder:
             return data
         if not stored or stored["path"] is None:
             raise DataError(f"{self.describe(index)}: has no image")
-        try:
-            return Path(stored["path"]).read_bytes()
-        except OSError as error:
-            raise DataError(f"{stored['path']}: cannot be read: {error.strerror or error}") from None
+        return read_file(stored["path"])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image = decode_image(self.encoded(index), self.describe(index), self.size)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.align import ARCFACE_SIZE, similarity, template, transform, warp
+from facetx.data.codec import read_file
 from facetx.data.folder import read_image
 from facetx.errors import DataError
 
@@ -66,10 +67,7 @@ class IJBImages:
 
     def encoded(self, index: int) -> bytes:
         """The bytes of the image file of item ``index``. Raises ``DataError`` where it cannot be read."""
-        try:
-            return self.paths[index].read_bytes()
-        except OSError as error:
-            raise DataError(f"{self.paths[index]}: cannot be read: {error.strerror or error}") from None
+        return read_file(self.paths[index])
 
     def describe(self, index: int) -> str:
         """Where item ``index`` comes from, for messages."""

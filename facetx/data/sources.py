@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.bins import BinImages
-from facetx.data.codec import decode_image, encode_png, image_suffix
+from facetx.data.codec import decode_image, encode_png, image_suffix, read_file
 from facetx.data.folder import EXTENSIONS
 from facetx.data.hugging_face import HuggingFaceFolder
 from facetx.data.landmarks import read_landmarks
@@ -169,7 +169,7 @@ def _folder(root: Path) -> Source:
         raise DataError(f"{root}: holds no images; expected {root}/<identity>/<image>")
     return Source(
         "folder", root, [root / name for name in names], identities, np.array(labels), names,
-        lambda i: _read(root / names[i]), lambda i: str(root / names[i]), skipped=skipped,
+        lambda i: read_file(root / names[i]), lambda i: str(root / names[i]), skipped=skipped,
     )  # fmt: skip
 
 
@@ -308,10 +308,3 @@ def _suffix(encoded: Callable[[int], bytes], index: int) -> str:
         return image_suffix(encoded(index), "")
     except DataError:
         return ".img"  # found out where the image is read
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None

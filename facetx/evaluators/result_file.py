@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, FiniteFloat, TypeAdapter
 
+from facetx.data.draft import write_file
 from facetx.errors import DataError
 from facetx.evaluators.receipt import Receipt
 from facetx.evaluators.verification import VerificationResult
@@ -45,11 +46,8 @@ def write_result(path: str | Path, result: VerificationResult, receipt: Receipt,
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
     """Writes plain, finite values; the file appears whole or not at all, its folder is made where it is missing."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_result(path: str | Path) -> tuple[VerificationResult, Receipt]:
