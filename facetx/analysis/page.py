@@ -12,12 +12,12 @@ import numpy as np
 from PIL import Image
 
 from facetx.analysis.plots import plot_ranks, plot_roc, plot_score_histogram, plot_templates
-from facetx.data.draft import write_file
 from facetx.evaluators.catalog import published
 from facetx.evaluators.groups import groups_table, image_key
 from facetx.evaluators.suite import Outcome, pairs_of_images, published_table, summary_table
 from facetx.evaluators.templates import TemplateResult
 from facetx.evaluators.verification import markdown_table
+from facetx.files import write_file
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #f4f5f7; margin: 0 }
@@ -70,7 +70,7 @@ def write_page(
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
         f"<body><main>{''.join(body)}</main></body></html>\n"
     )
-    write_file(path, page.encode())
+    write_file(path, page)
 
 
 def hardest_pairs(outcome: Outcome, same: bool, count: int = HARDEST) -> list[int]:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from facetx.data.codec import decode_image
-from facetx.data.draft import draft_file
 from facetx.data.mapped import MappedFile
 from facetx.data.pickles import Array, Span, read_pickle
 from facetx.errors import DataError
+from facetx.files import draft_file
 
 
 class BinImages:

@@ -1,7 +1,6 @@
 """Encoded images, the bytes of a JPEG or PNG file, to pixels and back."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,16 +29,6 @@ SIGNATURES = {
     ".pgm": (b"P2", b"P5"),
     ".ppm": (b"P3", b"P6"),
 }
-
-
-def read_file(path: str | Path) -> bytes:
-    """The bytes of a file. Raises ``DataError`` that begins with its path."""
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def decode_image(data: bytes, where: str, size: int | None = None) -> NDArray[np.uint8]:

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from facetx.data.codec import decode_image, read_file
+from facetx.data.codec import decode_image
 from facetx.data.landmarks import landmarks_of
 from facetx.errors import DataError
+from facetx.files import read_file
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pbm", ".pgm", ".ppm", ".tif", ".tiff"})
 

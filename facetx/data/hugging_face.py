@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from facetx.data.codec import decode_image, read_file
+from facetx.data.codec import decode_image
 from facetx.errors import DataError
+from facetx.files import read_file
 
 
 class HuggingFaceFolder:

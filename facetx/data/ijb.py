@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.align import ARCFACE_SIZE, similarity, template, transform, warp
-from facetx.data.codec import read_file
 from facetx.data.folder import read_image
 from facetx.errors import DataError
+from facetx.files import read_file
 
 Ints = NDArray[np.int64]
 FLOAT32_MAX = float(np.finfo(np.float32).max)

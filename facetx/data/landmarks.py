@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from facetx.data.draft import write_file
 from facetx.errors import DataError, some
+from facetx.files import write_file
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 COLUMNS = ("image", *(f"{point}_{axis}" for point in POINTS for axis in "xy"))

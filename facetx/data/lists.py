@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from facetx.data.draft import write_file
 from facetx.data.folder import ImageFiles
 from facetx.errors import DataError
+from facetx.files import write_file
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:

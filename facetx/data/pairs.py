@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facetx.data.draft import write_file
 from facetx.data.folder import EXTENSIONS
 from facetx.errors import DataError, some
+from facetx.files import write_file
 
 KEY = re.compile(r"(?P<name>[^/]+)/(?P=name)_(?P<number>\d{4,6})")
 NUMBER = re.compile(r"[0-9]{1,6}")

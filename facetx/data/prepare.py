@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facetx.data.draft import write_file
 from facetx.data.sources import Source
 from facetx.errors import DataError
+from facetx.files import write_file
 
 
 @dataclass

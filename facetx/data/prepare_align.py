@@ -12,11 +12,11 @@ from PIL import Image
 from facetx.data.align import ARCFACE_SIZE, alignment_statistics, similarity, template, transform, warp
 from facetx.data.codec import encode_png
 from facetx.data.detect import MtcnnDetector
-from facetx.data.draft import draft_folder, finish_folder, write_file
 from facetx.data.landmarks import write_landmarks
 from facetx.data.prepare import Report, track
 from facetx.data.sources import Source
 from facetx.errors import DataError
+from facetx.files import draft_folder, finish_folder, write_file
 
 
 def align_set(

@@ -11,7 +11,6 @@ import numpy as np
 
 from facetx.data.bins import write_bin
 from facetx.data.codec import image_suffix, resize
-from facetx.data.draft import draft_folder, finish_folder, write_file
 from facetx.data.folder import unit_hash
 from facetx.data.landmarks import write_landmarks
 from facetx.data.lists import write_list
@@ -21,6 +20,7 @@ from facetx.data.prepare import Report, track, why_unreadable
 from facetx.data.records import write_faces
 from facetx.data.sources import Source
 from facetx.errors import DataError, some
+from facetx.files import draft_folder, finish_folder, write_file
 
 KINDS = ("folder", "rec", "bin", "packed", "list")
 

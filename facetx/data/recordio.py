@@ -26,9 +26,9 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facetx.data.draft import draft_file
 from facetx.data.mapped import MappedFile
 from facetx.errors import DataError
+from facetx.files import draft_file
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 LENGTH_BITS = 29

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.codec import decode_image
-from facetx.data.draft import write_file
 from facetx.data.recordio import Ints, Record, RecordFile, RecordWriter
 from facetx.errors import DataError
+from facetx.files import write_file
 
 log = logging.getLogger(__name__)
 

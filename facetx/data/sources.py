@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.bins import BinImages
-from facetx.data.codec import decode_image, encode_png, image_suffix, read_file
+from facetx.data.codec import decode_image, encode_png, image_suffix
 from facetx.data.folder import EXTENSIONS
 from facetx.data.hugging_face import HuggingFaceFolder
 from facetx.data.landmarks import read_landmarks
@@ -25,6 +25,7 @@ from facetx.data.pairs import Pairs
 from facetx.data.records import RecordFaces
 from facetx.data.shards import Shards
 from facetx.errors import DataError
+from facetx.files import read_file
 
 PLAIN = re.compile(r"(?!\.{1,2}/)[^/\\\0\n]+/(?!\.{1,2}$)[^/\\\0\n]+")
 """``identity/file``, which leads nowhere else when it is joined to a folder."""

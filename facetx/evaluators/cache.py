@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from facetx.evaluators.embedding import FaceDataset, embed_views
 from facetx.evaluators.receipt import content_digest, network_digest, weights_digest
+from facetx.files import draft_file, write_json
 
 
 class EmbeddingCache:
@@ -54,13 +54,9 @@ class EmbeddingCache:
         if kept is not None and _agree(kept[:, :1], compute(indices=order[:1]), 0.02 if amp else 1e-3):
             return kept
         views = compute(indices=order, batch_size=batch_size, workers=workers)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}.part")
-        with draft.open("wb") as file:
+        write_json(path.with_suffix(".json"), {"data": dataset.name, **key, "embeddings": _digest(views)})
+        with draft_file(path) as file:
             np.save(file, views, allow_pickle=False)
-        draft.replace(path)
-        facts = {"data": dataset.name, **key, "embeddings": _digest(views)}
-        path.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         return views
 
     @staticmethod

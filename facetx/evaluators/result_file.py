@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, FiniteFloat, TypeAdapter
 
-from facetx.data.draft import write_file
 from facetx.errors import DataError
 from facetx.evaluators.receipt import Receipt
 from facetx.evaluators.verification import VerificationResult
+from facetx.files import write_json
 from facetx.metrics.verification import tenfold_accuracy
 
 FORMAT = "facetx-verification-1"
@@ -42,12 +42,6 @@ def write_result(path: str | Path, result: VerificationResult, receipt: Receipt,
     """
     arrays = {name: _encode(getattr(result, name), kind) for name, kind in KINDS.items()}
     write_json(path, {"format": FORMAT, **result.as_dict(), **more, "receipt": receipt.as_dict(), "arrays": arrays})
-
-
-def write_json(path: str | Path, content: dict[str, Any]) -> None:
-    """Writes plain, finite values; the file appears whole or not at all, its folder is made where it is missing."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_result(path: str | Path) -> tuple[VerificationResult, Receipt]:

@@ -14,8 +14,9 @@ from facetx.evaluators.embedding import embed_views
 from facetx.evaluators.groups import Labels, results_by_group
 from facetx.evaluators.inputs import InputCheck, check_inputs
 from facetx.evaluators.receipt import Receipt, make_receipt
-from facetx.evaluators.result_file import write_json, write_result
+from facetx.evaluators.result_file import write_result
 from facetx.evaluators.verification import VerificationResult, markdown_table
+from facetx.files import write_json
 from facetx.metrics.groups import GroupRates
 
 

@@ -24,6 +24,7 @@ from facetx.analysis.plots import plot_comparison, plot_distributions
 from facetx.config import Settings, differences, load_settings
 from facetx.errors import ConfigError, FacetxError, some
 from facetx.evaluators.verification import VerificationResult, markdown_table
+from facetx.files import write_file
 from facetx.nn.profile import parameter_count
 from facetx.training.build import Run, build, describe_run
 from facetx.training.checkpoint import find_checkpoint, load_weights
@@ -194,9 +195,7 @@ def train_variant(settings_json: str, folder: Path) -> int:
     arrays: dict[str, Any] = {f"{n}/scores": r.scores.astype(np.float32) for n, r in scored.items()}
     arrays |= {f"{n}/same": r.same for n, r in scored.items()}
     np.savez_compressed(folder / SCORES, **arrays)
-    beside = folder / f".writing_{FACTS}"
-    beside.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    beside.replace(folder / FACTS)
+    write_file(folder / FACTS, json.dumps(facts, indent=1) + "\n")
     return 0
 
 

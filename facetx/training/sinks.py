@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from facetx.files import write_file
+
 Row = dict[str, Any]
 
 
@@ -38,9 +40,7 @@ class JsonLines:
 
     def __init__(self, path: Path, start: int):
         kept = [row for row in read_rows(path) if row["step"] <= start]
-        beside = path.with_name(f".writing_{path.name}")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        beside.replace(path)
+        write_file(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, row: Row) -> None:

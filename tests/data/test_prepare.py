@@ -14,7 +14,6 @@ from PIL import Image
 from facetx.data import draft, prepare_align, prepare_convert
 from facetx.data.bins import write_bin
 from facetx.data.codec import encode_png
-from facetx.data.draft import draft_file
 from facetx.data.landmarks import COLUMNS, write_landmarks
 from facetx.data.lists import write_list
 from facetx.data.packed import Packed
@@ -24,6 +23,7 @@ from facetx.data.prepare_verify import verify
 from facetx.data.recordio import Record, RecordWriter
 from facetx.data.sources import open_source
 from facetx.errors import DataError
+from facetx.files import draft_file
 
 NAMES = [f"person_{p}/{i}.png" for p in range(6) for i in range(5)]
 

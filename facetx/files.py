@@ -1,10 +1,14 @@
-"""Files and folders that appear whole or not at all: written beside as ``<name>.part``, renamed at the end."""
+"""Files and folders that appear whole or not at all: written beside as ``<name>.part``, renamed at the end; and reading
+a file with a plain error."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from facetx.errors import DataError
 
 
 @contextmanager
@@ -23,10 +27,16 @@ def draft_file(path: str | Path) -> Iterator[BinaryIO]:
     draft.replace(path)
 
 
-def write_file(path: str | Path, data: bytes) -> None:
-    """The file appears whole or not at all."""
+def write_file(path: str | Path, content: bytes | str) -> None:
+    """Writes bytes, or text in UTF-8; the file appears whole or not at all."""
     with draft_file(path) as file:
-        file.write(data)
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: str | Path, content: dict[str, Any]) -> None:
+    """Writes plain, finite values; the file appears whole or not at all, its folder is made where it is missing."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def draft_folder(out: Path, of: str) -> Path:
@@ -44,3 +54,13 @@ def finish_folder(draft: Path, out: Path) -> None:
     """The draft becomes ``out``."""
     (draft / ".source").unlink()
     draft.rename(out)
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a file. Raises ``DataError`` that begins with its path."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
