@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetx.data import draft, prepare_align, prepare_convert
+from facetx import files as whole_files
+from facetx.data import prepare_align, prepare_convert
 from facetx.data.bins import write_bin
 from facetx.data.codec import encode_png
 from facetx.data.landmarks import COLUMNS, write_landmarks
@@ -91,7 +92,9 @@ def test_a_folder_is_not_gone_on_with_where_an_image_was_replaced(photos, tmp_pa
         image.write_bytes(image.read_bytes())
         os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     written = []
-    monkeypatch.setattr(prepare_convert, "write_file", lambda p, data: (written.append(p), draft.write_file(p, data)))
+    monkeypatch.setattr(
+        prepare_convert, "write_file", lambda p, data: (written.append(p), whole_files.write_file(p, data))
+    )
     convert(open_source(photos), tmp_path / "out")
     assert len(written) == 30
     assert files(tmp_path / "out") == files(photos)
@@ -101,7 +104,9 @@ def test_a_folder_that_was_cut_short_is_gone_on_with(photos, tmp_path, monkeypat
     (photos / "person_1/1.png").write_bytes(b"no image")
     killed(monkeypatch, (prepare_convert, "write_file"), 20, lambda: convert(open_source(photos), tmp_path / "out"))
     written = []
-    monkeypatch.setattr(prepare_convert, "write_file", lambda p, data: (written.append(p), draft.write_file(p, data)))
+    monkeypatch.setattr(
+        prepare_convert, "write_file", lambda p, data: (written.append(p), whole_files.write_file(p, data))
+    )
     report = convert(open_source(photos), tmp_path / "out")
     assert len(written) == 9
     assert list(report.dropped) == ["person_1/1.png"]
