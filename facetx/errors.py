@@ -28,6 +28,11 @@ class CheckpointError(FacetxError):
     """A checkpoint that is missing, damaged, or of another model."""
 
 
+def own_words(error: Exception) -> str:
+    """An error's message without the traceback that a loader's worker puts before it."""
+    return str(error).rpartition(f"{type(error).__name__}: ")[2]
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The hint that ends an error about an unknown name: the closest known ones, else all of them.
 

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from facetx.cli import run_script
+from facetx.cli import run_script, whole
 
 
 def main(args: argparse.Namespace) -> int:
@@ -15,7 +15,7 @@ def main(args: argparse.Namespace) -> int:
     from facetx.evaluators import EVALUATORS
     from facetx.evaluators.cache import EmbeddingCache
     from facetx.evaluators.embedding import embed_views
-    from facetx.evaluators.suite import measure, write_outcome
+    from facetx.evaluators.suite import measure, results_folder, write_outcome
     from facetx.inference import load_model
 
     model = load_model(args.checkpoint, args.device)
@@ -32,6 +32,7 @@ def main(args: argparse.Namespace) -> int:
         model.backbone,
         evaluator,
         *("lfw", "LFW", "faces in the wild"),
+        pairs=6000,
         landmarks=landmarks,
         seed=model.meta["settings"]["seed"],
         embed=EmbeddingCache(args.cache) if args.cache else embed_views,
@@ -39,10 +40,10 @@ def main(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         workers=args.workers,
     )
-    print(outcome.result.table())
+    print(f"{args.checkpoint}, step {model.meta['step']}\n\n{outcome.result.table()}")
     print("".join(f"\nwarning: {text}" for text in outcome.warnings))
 
-    folder = Path(args.out or Path(args.checkpoint) / "lfw")
+    folder = Path(args.out) if args.out else results_folder(args.checkpoint, "lfw")
     pictures = write_pictures(folder, [], {"lfw": outcome.result}, [evaluator])
     facts = {"checkpoint": str(args.checkpoint), "step": model.meta["step"], "input": model.contract.as_dict()}
     write_outcome(folder / "lfw.json", outcome, facts)
@@ -52,7 +53,9 @@ def main(args: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="a run's folder (its best checkpoint), or one checkpoint's")
+    parser.add_argument(
+        "--checkpoint", required=True, help="a run (its best checkpoint, else the last), or one checkpoint"
+    )
     parser.add_argument("--images", required=True, help="folder with Name/Name_0001.*, aligned as the model wants")
     parser.add_argument("--pairs", required=True, help="pairs.txt, 10 folds of 300 + 300")
     parser.add_argument(
@@ -60,8 +63,8 @@ if __name__ == "__main__":
     )
     parser.add_argument("--no-flip", action="store_true", help="leave the mirrored images out")
     parser.add_argument("--cache", metavar="DIR", help="keep embeddings there, and take them from there the next time")
-    parser.add_argument("--out", help="folder for the JSON and the pictures (default: lfw/ beside the checkpoint)")
+    parser.add_argument("--out", help="folder for the JSON and the pictures (default: lfw/ in the run's folder)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--workers", type=int, default=2, help="processes that read images")
+    parser.add_argument("--batch-size", type=whole(1), default=128)
+    parser.add_argument("--workers", type=whole(0), default=2, help="processes that read images")
     sys.exit(run_script(parser, main))

@@ -14,9 +14,9 @@ from PIL import Image
 from facetx.analysis.plots import plot_ranks, plot_roc, plot_score_histogram, plot_templates
 from facetx.evaluators.catalog import published
 from facetx.evaluators.groups import groups_table, image_key
-from facetx.evaluators.suite import Outcome, pairs_of_images, published_table, summary_table
+from facetx.evaluators.suite import Outcome, pairs_of_images, published_table, summary_table, tables
 from facetx.evaluators.templates import TemplateResult
-from facetx.evaluators.verification import markdown_table
+from facetx.evaluators.verification import VerificationResult, markdown_table
 from facetx.files import write_file
 
 STYLE = """
@@ -44,6 +44,23 @@ HARDEST = 10
 """Pairs of each kind on the page."""
 
 
+def write_results(
+    stem: Path, model: str, facts: dict[str, Any], outcomes: Sequence[Outcome], missing: Sequence[str] = ()
+) -> str:
+    """Writes ``<stem>.md`` and ``<stem>.html``, and returns the former's text. Arguments as in ``write_page``."""
+    parts = tables(outcomes, model)
+    for outcome in outcomes:
+        for attribute, groups in outcome.groups.items():
+            labelled = sum(g.same + g.different for g in groups)
+            parts.append(groups_table(f"{outcome.title}, {attribute}", groups))
+            parts.append(f"{labelled} of {outcome.result.pairs} pairs have both images in one group")
+    parts += [f"warning: {o.title}: {text}" for o in outcomes for text in o.warnings]
+    text = "\n\n".join([*parts, *missing])
+    write_file(stem.with_suffix(".md"), f"# {model}\n\n{text}\n")
+    write_page(stem.with_suffix(".html"), model, {**facts, "weights": outcomes[0].receipt.weights}, outcomes, missing)
+    return text
+
+
 def write_page(
     path: str | Path, model: str, facts: dict[str, Any], outcomes: Sequence[Outcome], missing: Iterable[str] = ()
 ) -> None:
@@ -62,7 +79,7 @@ def write_page(
         f"<h1>{escape(model)}</h1>",
         _facts(facts),
         _results(pairs, model) if pairs else "",
-        *(_pairs(outcome) if outcome in pairs else _other(outcome, model) for outcome in outcomes),
+        *(_pairs(o) if isinstance(o.result, VerificationResult) else _other(o, model) for o in outcomes),
         f"<section><h2>Not run</h2><ul>{absent}</ul></section>" if absent else "",
     ]
     page = (

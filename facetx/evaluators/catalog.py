@@ -6,7 +6,7 @@ or ``<name>/images`` with the official protocol file beside, or with a ``pairs.t
 templates: ``<name>/loose_crop`` and ``<name>/meta``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from facetx.data.protocols import read_agedb, read_calfw, read_cfp, read_sllfw
 from facetx.errors import UnknownNameError, did_you_mean
 from facetx.evaluators.benchmarks import bin_pairs, listed_pairs
 from facetx.evaluators.templates import TemplateVerification, ijb
-from facetx.evaluators.verification import PairVerification
+from facetx.evaluators.verification import PairVerification, markdown_table
 
 FOLDS = 10
 """Of every one of the protocols on pairs."""
@@ -228,6 +228,13 @@ def find_benchmark(benchmark: Benchmark, root: str | Path) -> Found | None:
     return Found(benchmark, packed) if packed.is_file() else None
 
 
+def benchmarks_table(benchmarks: Sequence[Benchmark], there: Sequence[Found]) -> str:
+    """A Markdown table of their names, sizes, and where they lie, if they do."""
+    paths = {found.benchmark.name: str(found.path) for found in there}
+    rows = [(b.name, b.title, f"{b.pairs:,}", b.asks, paths.get(b.name, "not there")) for b in benchmarks]
+    return markdown_table(("name", "benchmark", "pairs", "asks", "files"), rows)
+
+
 def how_to_get(benchmark: Benchmark, root: str | Path) -> str:
     """What was looked for and where users get it, for a benchmark that is missing."""
     folder = Path(root) / benchmark.name
@@ -236,4 +243,6 @@ def how_to_get(benchmark: Benchmark, root: str | Path) -> str:
     else:
         files = " or ".join(sorted({"pairs.txt", benchmark.protocol}))
         looked = f"{folder}.bin and for {folder}/images with {files} beside it"
+        if benchmark.protocol == "Protocol":
+            looked += f", or {Path(root)}/cfp likewise"
     return f"{benchmark.title}: not there; looked for {looked}. Get it from: {benchmark.source}"

@@ -11,7 +11,7 @@ from facetx.evaluators.verification import VerificationResult, markdown_table, s
 from facetx.metrics.roc import Bools
 from facetx.metrics.significance import Bootstrapped, McNemar, bootstrap_shares, bootstrap_tar, mcnemar
 
-MUST_MATCH = ("pairs", "images", "flip", "norm", "thresholds", "definitions")
+MUST_MATCH = ("protocol", "images", "flip", "norm", "thresholds", "definitions")
 """The fields of receipts that must be equal, and the contract's alignment. Size, colour, mean and std belong to the
 model: they say how it reads the same images. So do its keypoints."""
 

@@ -3,7 +3,7 @@
 Legend: N images, V views (the image, and its mirror), D dimensions of the embedding, B batch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from facetx.contract import InputContract
 from facetx.data.loader import describe
 from facetx.data.transforms import MIRRORED
-from facetx.errors import DataError
+from facetx.errors import DataError, own_words
 
 
 class FaceDataset(Protocol):
@@ -112,7 +112,7 @@ def embed_views(
     out = np.empty((2 if flip else 1, len(order), backbone.embedding_dim), np.float32)
     start = 0
     with _evaluation_mode(backbone), torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=amp):
-        for items in loader:
+        for items in _plainly(loader):
             batch = order[start : start + len(items)]
             images = _images(items, batch, dataset, backbone.contract.size).to(device)
             points = _keypoints(items, batch, dataset).to(device) if backbone.needs_keypoints else None
@@ -123,6 +123,14 @@ def embed_views(
                 part[1] = _forward(backbone, images.flip(-1), mirrored)
             start += len(items)
     return out
+
+
+def _plainly(loader: Iterable[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+    """The batches; a worker's error in its own words."""
+    try:
+        yield from loader
+    except DataError as error:
+        raise DataError(own_words(error)) from None
 
 
 def mirror_keypoints(points: Tensor) -> Tensor:

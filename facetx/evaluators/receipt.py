@@ -46,8 +46,8 @@ class Receipt:
         network: Of its modules' names, kinds and plain settings: what is computed from the weights.
         images: Of the bytes of the image files that are used, in the order of their first use. So a folder and a
             ``.bin`` of the same files agree.
-        pairs: Of the protocol: of pairs, which images meet, the labels and the folds. Images count by that order and
-            not by their names or content: the same protocol on re-aligned images has the same hash.
+        protocol: Of what is done with them: of pairs, which images meet, the labels and the folds. Images count by that
+            order and not by their names or content: the same protocol on re-aligned images has the same hash.
         keypoints: Of the keypoints of these images in that order, where the model takes keypoints.
         flip: Whether mirrors were used.
         norm: How embeddings become unit vectors.
@@ -63,7 +63,7 @@ class Receipt:
     weights: str
     network: str
     images: str
-    pairs: str
+    protocol: str
     keypoints: str | None
     flip: bool
     norm: str
@@ -101,7 +101,7 @@ def make_receipt(evaluator: Any, backbone: Any, amp: bool = False, seed: int | N
         weights=weights_digest(backbone),
         network=network_digest(backbone),
         images=_sha256(image.encode() for image in first_use),
-        pairs=_sha256(_bytes(a, kind) for a, kind in ((numbers, "<i8"), *terms.protocol)),
+        protocol=_sha256(_bytes(a, kind) for a, kind in ((numbers, "<i8"), *terms.protocol)),
         keypoints=None if keypoints is None else _sha256(_bytes(points, "<f4") for points in keypoints),
         flip=terms.flip,
         norm=terms.norm,

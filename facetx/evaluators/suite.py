@@ -66,12 +66,7 @@ def run_benchmark(backbone: Any, found: Found, *, flip: bool = True, **how: Any)
     """
     b = found.benchmark
     evaluator = found.open(backbone.contract.size, flip, backbone.needs_keypoints)
-    outcome = measure(backbone, evaluator, b.name, b.title, b.asks, landmarks=found.landmarks, **how)
-    pairs = outcome.result.pairs
-    if pairs != b.pairs:
-        words = f"pairs: {pairs} of the protocol's {b.pairs}; not comparable with published results"
-        outcome.warnings.append(words)
-    return outcome
+    return measure(backbone, evaluator, b.name, b.title, b.asks, pairs=b.pairs, landmarks=found.landmarks, **how)
 
 
 def run_identification(
@@ -82,13 +77,13 @@ def run_identification(
     Args:
         backbone: The model.
         root: ``root/<identity>/<image>``.
-        landmarks: CSV file of its keypoints.
+        landmarks: File of its keypoints, for a backbone that takes them, and to check the alignment by.
         flip: Sum the embeddings of an image and of its mirror.
         how: Of ``measure``.
 
     Raises ``DataError`` for too few identities.
     """
-    marks = None if landmarks is None else str(landmarks)
+    marks = str(landmarks) if landmarks is not None and backbone.needs_keypoints else None
     evaluator = identification(str(root), "all", size=backbone.contract.size, landmarks=marks, flip=flip)
     asks = "each image against all others, one person among several, strangers, and clusters"
     return measure(
@@ -103,6 +98,7 @@ def measure(
     title: str,
     asks: str,
     *,
+    pairs: int | None = None,
     landmarks: str | Path | None = None,
     labels: Labels | None = None,
     seed: int | None = None,
@@ -115,6 +111,7 @@ def measure(
     Args:
         backbone, evaluator: What to run on what.
         name, title, asks: Of the outcome.
+        pairs: Of the official protocol, where there is one.
         landmarks: CSV file of the images' keypoints, to check their alignment by.
         labels: Of ``read_groups``, for pairs.
         seed: Of the model's training, for the receipt.
@@ -125,10 +122,23 @@ def measure(
     inputs = check_inputs(backbone.contract, evaluator.dataset, np.unique(evaluator.terms().items), landmarks)
     result = evaluator.result(backbone, embed=embed, amp=amp, **how)
     receipt = make_receipt(evaluator, backbone, amp, seed)
+    warnings = list(inputs.warnings)
+    if pairs is not None and result.pairs != pairs:
+        warnings.append(f"pairs: {result.pairs} of the protocol's {pairs}; not comparable with published results")
     of_pairs = isinstance(result, VerificationResult)
     groups = results_by_group(evaluator, result, labels) if of_pairs and labels else {}
     seconds = time.perf_counter() - began
-    return Outcome(name, title, asks, evaluator, result, receipt, inputs, list(inputs.warnings), groups, seconds)
+    return Outcome(name, title, asks, evaluator, result, receipt, inputs, warnings, groups, seconds)
+
+
+def results_folder(checkpoint: str | Path, kind: str) -> Path:
+    """Where the results of a run, or of one of its checkpoints, lie: ``<run>/<kind>``, and ``<kind>/<step>`` below it.
+
+    Never in a checkpoint's own folder: old ones are deleted.
+    """
+    path = Path(checkpoint)
+    one = path.resolve()
+    return one.parent.parent / kind / one.name if one.parent.name == "checkpoints" else path / kind
 
 
 def pairs_of_images(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -141,7 +151,7 @@ def tables(outcomes: Sequence[Outcome], model: str) -> list[str]:
     pairs = pairs_of_images(outcomes)
     found = [summary_table(pairs), published_table(pairs, model)] if pairs else []
     for outcome in outcomes:
-        if outcome not in pairs:
+        if not isinstance(outcome.result, VerificationResult):
             found.append(outcome.result.table())
             if published(outcome.name):
                 found.append(published_table([outcome], model))

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetx import files as whole_files
 from facetx.data import prepare_align, prepare_convert
 from facetx.data.bins import write_bin
 from facetx.data.codec import encode_png
@@ -24,7 +23,7 @@ from facetx.data.prepare_verify import verify
 from facetx.data.recordio import Record, RecordWriter
 from facetx.data.sources import open_source
 from facetx.errors import DataError
-from facetx.files import draft_file
+from facetx.files import draft_file, write_file
 
 NAMES = [f"person_{p}/{i}.png" for p in range(6) for i in range(5)]
 
@@ -93,7 +92,7 @@ def test_a_folder_is_not_gone_on_with_where_an_image_was_replaced(photos, tmp_pa
         os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     written = []
     monkeypatch.setattr(
-        prepare_convert, "write_file", lambda p, data: (written.append(p), whole_files.write_file(p, data))
+        prepare_convert, "write_file", lambda p, data: (written.append(p), write_file(p, data))
     )
     convert(open_source(photos), tmp_path / "out")
     assert len(written) == 30
@@ -105,7 +104,7 @@ def test_a_folder_that_was_cut_short_is_gone_on_with(photos, tmp_path, monkeypat
     killed(monkeypatch, (prepare_convert, "write_file"), 20, lambda: convert(open_source(photos), tmp_path / "out"))
     written = []
     monkeypatch.setattr(
-        prepare_convert, "write_file", lambda p, data: (written.append(p), whole_files.write_file(p, data))
+        prepare_convert, "write_file", lambda p, data: (written.append(p), write_file(p, data))
     )
     report = convert(open_source(photos), tmp_path / "out")
     assert len(written) == 9

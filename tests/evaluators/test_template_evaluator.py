@@ -124,5 +124,5 @@ def test_its_receipt_tells_lists_and_flags_apart(root):
     assert make_receipt(ijb(str(root), size=32), Blocks()) == base
     assert make_receipt(ijb(str(root), size=32, norm=False), Blocks()) == replace(base, norm="N0D1")
     task.media = task.media + (task.templates == 3)
-    assert make_receipt(task, Blocks()) == replace(base, pairs=make_receipt(task, Blocks()).pairs)
-    assert make_receipt(task, Blocks()).pairs != base.pairs
+    assert make_receipt(task, Blocks()) == replace(base, protocol=make_receipt(task, Blocks()).protocol)
+    assert make_receipt(task, Blocks()).protocol != base.protocol

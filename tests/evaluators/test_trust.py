@@ -73,13 +73,13 @@ def test_each_change_changes_its_own_hash(task, faces, tmp_path):
         Image.fromarray(255 - np.asarray(Image.open(path))).save(other / path.parent.name / path.name)
     changed = PairVerification("faces", ImageFolder(str(other)), task.first, task.second, task.same, task.fold)
     found = make_receipt(changed, Linear())
-    assert found.pairs == base.pairs  # the same protocol on other images
+    assert found.protocol == base.protocol  # the same protocol on other images
     assert [m.split(":")[0] for m in mismatches(base, found)] == ["images"]
 
     changed = PairVerification("faces", task.dataset, task.first, task.second, task.same, task.fold[::-1], flip=False)
-    assert [m.split(":")[0] for m in mismatches(base, make_receipt(changed, Linear()))] == ["pairs", "flip"]
+    assert [m.split(":")[0] for m in mismatches(base, make_receipt(changed, Linear()))] == ["protocol", "flip"]
     changed = PairVerification("faces", task.dataset, task.first, task.first[::-1], task.same, task.fold)
-    assert make_receipt(changed, Linear()).pairs != base.pairs
+    assert make_receipt(changed, Linear()).protocol != base.protocol
 
 
 def test_weights_count_by_name_shape_and_value():

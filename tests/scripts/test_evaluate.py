@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,7 +54,14 @@ def test_evaluate_then_compare(script, small, data, tmp_path):
     command = ["--checkpoint", run, "--data-root", data, "--workers", 0, "--cache", tmp_path / "cache"]
     told = script("evaluate.py", *command, "--benchmarks", "lfw", "calfw", "--groups", tmp_path / "groups.csv")
     assert told.returncode == 0, told.err
-    for words in ("| LFW", "ViT-P12S8, MS1M", "| LFW, site", "CALFW: not there", "pairs: 20 of the protocol's 6000"):
+    for words in (
+        "| LFW",
+        "ViT-P12S8, MS1M",
+        "| LFW, site",
+        " of 20 pairs have both images in one group",
+        "CALFW: not there",
+        "pairs: 20 of the protocol's 6000",
+    ):
         assert words in told.out
     assert (run / "benchmarks/results.html").read_text().startswith("<!doctype html>")
     assert (run / "benchmarks/results.md").read_text().count("|") > 50
@@ -111,7 +119,7 @@ def test_any_folder_of_identities_by_1_to_n(script, small, faces, tmp_path):
     assert "30 images, 6 identities, with flip" in told.out
     written = json.loads((run / "benchmarks/identification.json").read_text())
     assert written["receipt"]["thresholds"] is None
-    page = (run / "benchmarks/results.html").read_text()
+    page = (run / "benchmarks/identification.html").read_text()
     assert page.count("data:image/png") == 1
     assert "Beside published results" not in page
     refused = script("compare_results.py", *2 * [run / "benchmarks/identification.json"])
@@ -119,8 +127,53 @@ def test_any_folder_of_identities_by_1_to_n(script, small, faces, tmp_path):
     assert "no result with its scores" in refused.err
 
 
-def test_nothing_to_do(script):
-    assert "name --data-root, --identification, or both" in script("evaluate.py", "--checkpoint", "x").err
+def test_a_broken_image_in_a_worker_is_told_in_a_line(script, small, faces, tmp_path):
+    run = tmp_path / "run"
+    facetx.start_run(check_settings({**small, "evaluators": [], "select": None}), run)
+    shutil.copytree(faces, tmp_path / "set")
+    (tmp_path / "set/person_1/2.png").write_bytes(b"none")
+    told = script("evaluate.py", "--checkpoint", run, "--identification", tmp_path / "set", "--workers", 1)
+    assert told.returncode == 2
+    assert "person_1/2.png: cannot be read as an image" in told.err
+    assert "Traceback" not in told.err
+
+
+def test_results_of_one_checkpoint_outlive_it(script, small, data, tmp_path):
+    run = tmp_path / "run"
+    facetx.start_run(check_settings({**small, "evaluators": [], "select": None}), run)
+    one = run / "checkpoints/step_00000012"
+    before = sorted(one.iterdir())
+    files = ["--images", data / "lfw/images", "--pairs", data / "lfw/pairs.txt", "--workers", 0]
+    told = script("eval_lfw.py", "--checkpoint", one, *files)
+    assert told.returncode == 0, told.err
+    assert told.out.startswith(f"{one}, step 12\n")
+    assert "warning: pairs: 20 of the protocol's 6000" in told.out
+    assert sorted(one.iterdir()) == before
+    assert (run / "lfw" / one.name / "lfw.json").exists()
+
+
+def test_the_list_names_what_the_command_line_takes(script, data):
+    told = script("evaluate.py", "--list", "--data-root", data)
+    assert told.returncode == 0
+    assert "| lfw      | LFW       | 6,000      | faces in the wild" in told.out
+    assert str(data / "lfw") in told.out
+    assert "cfp_fp/images with Protocol or pairs.txt beside it, or " in told.out
+    assert "| agedb_30 |" in script("evaluate.py", "--list").out
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--checkpoint", "x"], "name --data-root, --identification, or both"),
+        (["--benchmarks", "lfw", "--identification", "x"], "below --data-root, which is missing"),
+        (["--groups", "g.csv", "--identification", "x"], "below --data-root, which is missing"),
+        (["--identification", "x", "--batch-size", "0"], "expected a whole number of 1 or more, got '0'"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(script, options, told):
+    refused = script("evaluate.py", *options)
+    assert refused.returncode == 2
+    assert told in refused.err
 
 
 def test_nothing_there(script, tmp_path):
