@@ -28,10 +28,11 @@ lint: install  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-schema: install  ## configs/schema.json and docs/backbones.md anew
+schema: install  ## configs/schema.json, docs/backbones.md and docs/settings.md anew
 	$(BIN)/python -m facetx.config.schema > configs/schema.json.new
 	mv configs/schema.json.new configs/schema.json
 	$(BIN)/python -m facetx.backbones.table
+	$(BIN)/python -m facetx.config.reference
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -18,7 +18,7 @@ from facetx.registry import Registry
 class Strict(BaseModel):
     """Settings: frozen, no unknown keys, and no value taken for another type (``true`` is not 1)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class Part(Strict):

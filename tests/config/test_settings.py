@@ -93,6 +93,18 @@ def test_all_problems_are_told_at_once(tmp_path):
         assert key in str(caught.value)
 
 
+def test_a_head_with_a_wrong_key_is_the_only_problem_told(tmp_path):
+    """Not also a list that is too short, since none of its heads count."""
+    for text, overrides in ((GOOD.replace("head: cosface", "head: {nmae: cosface}"), []), (GOOD, ["head.nme=cosface"])):
+        with pytest.raises(ConfigError) as caught:
+            load_settings(write(tmp_path, text), overrides)
+        assert "too short" not in str(caught.value)
+        assert "at least 1 item" not in str(caught.value)
+        assert "unknown key; did you mean 'name'?" in str(caught.value)
+    with pytest.raises(ConfigError, match="head: tuple should have at least 1 item"):
+        load_settings(write(tmp_path, GOOD.replace("head: cosface", "head: []")))
+
+
 def test_yaml_that_is_none_is_told_with_its_line(tmp_path):
     with pytest.raises(ConfigError, match=r"test.yaml:3: "):
         load_settings(write(tmp_path, "name: test\ndata: {a: 1\nmodel: b\n"))
@@ -184,6 +196,19 @@ def test_the_schema_is_up_to_date():
 
     written = Path(__file__).parents[2] / SCHEMA_FILE
     assert written.read_text() == schema_text(), f"run: python -m facetx.config.schema > {SCHEMA_FILE}"
+
+
+def test_the_reference_is_up_to_date_and_names_every_part():
+    from facetx.config.reference import REFERENCE_FILE, TABLES, reference_text
+
+    written = (Path(__file__).parents[2] / REFERENCE_FILE).read_text(encoding="utf-8")
+    assert written == reference_text() + "\n", "run: python -m facetx.config.reference"
+    for _, table, _ in TABLES.values():
+        for name in table:
+            assert f"\n### `{name}`\n" in written
+    assert "| `train.steps` | `None` | Optimiser steps in all. Give either this or epochs. |" in written
+    assert "| `model` | required | The backbone." in written
+    assert "`cosface(scale=64.0, margin=0.35, engine=..., chunk_size=..., sample_rate=...)`" in written
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
