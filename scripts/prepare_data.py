@@ -21,17 +21,15 @@ and why, is printed and in the report (JSON). Exit code 1: verify found images t
 
 import argparse
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from facetx.cli import run_script
+from facetx.cli import run_script, whole
+from facetx.data.prepare_convert import KINDS
 
 if TYPE_CHECKING:
     from facetx.data.detect import MtcnnDetector
     from facetx.data.prepare import Report
     from facetx.data.sources import Source
-
-KINDS = ["folder", "rec", "bin", "packed", "list"]
 
 
 def main(args: argparse.Namespace) -> int:
@@ -39,10 +37,7 @@ def main(args: argparse.Namespace) -> int:
     args.report = args.report or (f"{out.rstrip('/')}.report.json" if out else None)
     report = run(args)
     print(report.text())
-    if args.report is not None:
-        if args.command == "verify":  # the others have written theirs before what it reports on
-            report.write(args.report)
-        print(f"report: {args.report}")
+    print(f"report: {args.report}" if args.report else "report: none; --report FILE keeps the names of all")
     return 1 if report.facts.get("undecodable") else 0
 
 
@@ -53,7 +48,7 @@ def run(args: argparse.Namespace) -> "Report":
     if args.command == "verify":
         from facetx.data.prepare_verify import verify
 
-        return verify(source)
+        return verify(source, args.report)
     if args.command == "align":
         from facetx.data.prepare_align import align_set
 
@@ -87,7 +82,7 @@ def overlap(train: "Source", args: argparse.Namespace) -> "Report":
     from facetx.evaluators.overlap import find_overlap
     from facetx.inference import load_model
 
-    test = open_source(args.test, args.test_landmarks)
+    test = open_source(args.test, args.test_landmarks, args.test_root, args.test_label)
     model = load_model(args.checkpoint, args.device)
     return find_overlap(
         model.backbone,
@@ -103,24 +98,12 @@ def overlap(train: "Source", args: argparse.Namespace) -> "Report":
     )
 
 
-def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """For argparse: a whole number of at least ``low``, and at most ``high``."""
-
-    def parse(text: str) -> int:
-        if text.lstrip("-").isdecimal() and low <= int(text) and (high is None or int(text) <= high):
-            return int(text)
-        wanted = f"of {low} or more" if high is None else f"from {low} to {high}"
-        raise argparse.ArgumentTypeError(f"expected a whole number {wanted}, got {text!r}")
-
-    return parse
-
-
 def arguments() -> argparse.ArgumentParser:
     side = whole(1, 4096)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, text: str, out: bool = True) -> argparse.ArgumentParser:
+    def command(name: str, text: str, out: bool = True, report: str = "OUT.report.json") -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("source", help="the set: a folder, .rec, .bin, .tar, packed folder or list file")
         if out:
@@ -131,10 +114,12 @@ def arguments() -> argparse.ArgumentParser:
             keypoints.add_argument("--detector", choices=["mtcnn"], help="finds them (pip install 'facetx[align]')")
         sub.add_argument("--root", help="of a list: where its paths start; of CelebA: the folder of the images")
         sub.add_argument("--label", help="of shards: suffix or JSON key of the identities; of datasets: their column")
-        sub.add_argument("--report", help="where to write the report (default: OUT.report.json)")
+        sub.add_argument("--report", help=f"where to write the report (default: {report})")
         return sub
 
-    command("verify", "read every image; report damage, sizes, doubles, identities, alignment", out=False)
+    command(
+        "verify", "read every image; report damage, sizes, doubles, identities, alignment", out=False, report="none"
+    )
 
     sub = command("convert", "any set to any kind of set, image files byte by byte")
     sub.add_argument(
@@ -151,19 +136,26 @@ def arguments() -> argparse.ArgumentParser:
     sub = command("align", "five landmarks to the ArcFace template")
     sub.add_argument("--size", type=side, default=112, help="pixels a side (default: 112)")
     sub.add_argument("--jpeg-quality", type=whole(1, 100), help="write JPEGs of this quality (default: PNG)")
-
     sub.add_argument("--min-probability", type=float, help="less likely faces count as none (default: 0.9)")
 
     sub = command("split", "train and validation parts that share no identity")
-    sub.add_argument("--val-identities", type=float, default=0.1, help="share of the identities (default: 0.1)")
+    sub.add_argument(
+        "--val-identities",
+        type=float,
+        default=0.1,
+        help="share of the identities (default: 0.1); each is drawn by its name, so of a few it is rarely this share",
+    )
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument(
         "--to", choices=[k for k in KINDS if k != "bin"], default="list", help="default: lists of the files"
     )
 
-    sub = command("overlap", "identities and faces that a training set shares with a test set", out=False)
+    text = "identities and faces that a training set shares with a test set"
+    sub = command("overlap", text, out=False, report="OUT.report.json with --out, else none")
     sub.add_argument("test", help="the test set, likewise; the first one is the training set")
     sub.add_argument("--test-landmarks", help="CSV file of the test set's keypoints")
+    sub.add_argument("--test-root", help="the test set's --root")
+    sub.add_argument("--test-label", help="the test set's --label")
     sub.add_argument("--checkpoint", required=True, help="a run's folder (its best checkpoint), or one checkpoint's")
     sub.add_argument("--out", help="write the training set without the identities found: a list (.txt), .rec, ...")
     sub.add_argument("--threshold", type=float, help="cosine (default: by the training set's own impostors)")

@@ -40,7 +40,8 @@ def check_settings(raw: dict[str, Any], name: str = "settings", places: dict[Pat
     try:
         settings = Settings.model_validate_json(json.dumps(expanded, default=str))
     except ValidationError as error:
-        problems |= {_as_written(e["loc"], raw): _explain(e, _known_keys(Settings, e["loc"])) for e in error.errors()}
+        for e in _own_problems(error):
+            problems[_as_written(e["loc"], raw)] = _explain(e, _known_keys(Settings, e["loc"]))
     for path, part, source in _parts(Settings, expanded):
         for where, text in _check_part(path, part, source).items():
             problems.setdefault(_as_written(where, raw), text)
@@ -168,6 +169,13 @@ def _as_written(path: Path_, raw: Any) -> Path_:
         out.append(key)
         raw = raw[key] if isinstance(raw, list) or (isinstance(raw, dict) and key in raw) else None  # type: ignore[index]
     return tuple(out)
+
+
+def _own_problems(error: ValidationError) -> list[Any]:
+    """Pydantic's errors, but for a list "too short" only since it counts no item that is wrong in itself."""
+    errors = error.errors()
+    broken = {e["loc"][:n] for e in errors for n in range(len(e["loc"]))}
+    return [e for e in errors if e["type"] != "too_short" or e["loc"] not in broken]
 
 
 def _known_keys(model: Any, path: Path_) -> list[str]:

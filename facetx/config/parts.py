@@ -15,10 +15,13 @@ from facetx.errors import ConfigError, FacetxError
 from facetx.registry import Registry
 
 
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
 class Strict(BaseModel):
     """Settings: frozen, no unknown keys, and no value taken for another type (``true`` is not 1)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(**STRICT, use_attribute_docstrings=True)
 
 
 class Part(Strict):
@@ -78,7 +81,7 @@ def args_model(builder: Callable[..., Any], provided: tuple[str, ...] = ()) -> t
         else:
             required = parameter.default is inspect.Parameter.empty
             fields[name] = (hints.get(name, Any), ... if required else parameter.default)
-    return create_model(f"{function.__name__}_args", __config__=Strict.model_config, **fields)
+    return create_model(f"{function.__name__}_args", __config__=STRICT, **fields)
 
 
 def check_args(builder: Callable[..., Any], args: dict[str, Any], provided: tuple[str, ...] = ()) -> dict[str, Any]:

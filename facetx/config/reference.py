@@ -1,4 +1,4 @@
-"""Every setting and every part by name, docs/settings.md: ``python -m facetx.config.reference [FILE]`` writes it anew."""
+"""Every setting and part by name, docs/settings.md: ``python -m facetx.config.reference [FILE]`` writes it anew."""
 
 import inspect
 import re

@@ -11,10 +11,12 @@ from facetx.errors import DataError
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
 """Pillow's names of what is read. Of its others some start programs: Ghostscript, for EPS."""
 MAX_PIXELS = 2**26
+"""A face set holds no larger images."""
 FREE_PIXELS = 2**22
+"""Images of up to so many are read however short their files are."""
 PIXELS_PER_BYTE = 256
-"""A face set holds no larger images, nor any above ``FREE_PIXELS`` of more pixels for each byte (a photograph has about
-10, at the lowest quality 100): a short file that claims to be large would fill the memory."""
+"""Above that, so many more for each byte of the file (a photograph has about 10, at the lowest quality 100): a short
+file that claims to be large would fill the memory."""
 MAX_WORK = 2**33
 """Pixels times passes. A progressive JPEG is drawn in some 10 passes; damage can ask for one for every 16 bytes."""
 SCAN = b"\xff\xda"
@@ -71,6 +73,13 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     """uint8 RGB (H, W, 3) as a PNG file, which loses nothing."""
     out = io.BytesIO()
     Image.fromarray(image).save(out, "PNG")
+    return out.getvalue()
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
+    """uint8 RGB (H, W, 3) as a JPEG file of this quality, 1 to 100, its colours as fine as its brightness."""
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "JPEG", quality=quality, subsampling=0)
     return out.getvalue()
 
 

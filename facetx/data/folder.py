@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from facetx.data.codec import decode_image
-from facetx.data.landmarks import landmarks_of
+from facetx.data.landmarks import landmarks_of, relative
 from facetx.errors import DataError
 from facetx.files import read_file
 
@@ -51,7 +51,7 @@ class ImageFiles:
         item = {"image": read_image(self.paths[index], self.size), "label": int(self.labels[index])}
         if self.keypoints is not None:
             with Image.open(self.paths[index]) as image:  # its header only
-                item["keypoints"] = (self.keypoints[index] / image.size).astype(np.float32)
+                item["keypoints"] = relative(self.keypoints[index], *image.size)
         return item
 
     def encoded(self, index: int) -> bytes:

@@ -69,6 +69,11 @@ def write_landmarks(path: str | Path, images: Sequence[str], points: NDArray[np.
     write_file(path, text.getvalue().encode())
 
 
+def relative(points: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """Keypoints (5, 2) in pixels of an image, in [0, 1] of it, as the items of data sets have them."""
+    return (points / np.array([width, height])).astype(np.float32)
+
+
 def landmarks_of(
     path: str | Path, images: Sequence[str], missing: Literal["error", "mean"] = "error"
 ) -> tuple[NDArray[np.float32], int]:

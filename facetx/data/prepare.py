@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ class Report:
         out: What was written, if anything.
         images: How many images it began with.
         dropped: Image -> why it was left out.
-        facts: Plain values, in the order to print.
+        facts: Plain values, in the order to print. The terminal shows no lists.
+        warnings: What makes the result doubtful.
         file: Where ``save`` writes it; nowhere if None.
     """
 
@@ -36,56 +38,62 @@ class Report:
     images: int = 0
     dropped: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     file: str | Path | None = None
 
     @classmethod
     def of(
-        cls, command: str, source: Source, out: str | Path | None = None, file: str | Path | None = None, **facts: Any
+        cls, command: str, source: Source, out: str | Path | None = None, file: str | Path | None = None
     ) -> "Report":
         """At the beginning of the work on a source."""
-        facts |= {"skipped": source.skipped} if source.skipped else {}
-        return cls(command, str(source.path), None if out is None else str(out), len(source), {}, facts, file)
+        facts: dict[str, Any] = {"skipped": source.skipped} if source.skipped else {}
+        return cls(command, str(source.path), None if out is None else str(out), len(source), facts=facts, file=file)
 
-    def text(self, show: int = 5) -> str:
-        """For the terminal: the facts, and the first few images dropped for each reason."""
+    def text(self) -> str:
+        """For the terminal: one fact a line, the first few images with why they were dropped, and the warnings."""
         rows = {"source": self.source, "images": self.images, **self.facts}
         if self.out is not None:
             rows |= {"written": self.out, "kept": self.images - len(self.dropped), "dropped": len(self.dropped)}
-        width = max(map(len, rows))
-        lines = [f"{name.replace('_', ' '):{width}}  {_short(value)}" for name, value in rows.items()]
-        for name, why in list(self.dropped.items())[:show]:
-            lines.append(f"  dropped {name}: {why}")
-        if len(self.dropped) > show:
-            lines.append(f"  ... and {len(self.dropped) - show} more, all in the report's file")
-        return "\n".join(lines)
-
-    def write(self, path: str | Path) -> None:
-        """As JSON; the file appears whole or not at all."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        values = {name: value for name, value in vars(self).items() if name != "file"}
-        write_file(path, (json.dumps(values, indent=1) + "\n").encode())
+        lines = list(_lines(rows))
+        width = max(len(name) for name, value in lines if value is not None)
+        shown = [name if value is None else f"{name:{width}}  {value}" for name, value in lines]
+        if self.out is not None:
+            shown += [f"  {reason}" for reason in _reasons(self.dropped)]
+        return "\n".join([*shown, *(f"warning: {text}" for text in self.warnings)])
 
     def save(self) -> None:
-        """Done right before what is reported on appears, so that no reason is lost where the work is killed."""
+        """As JSON, whole or not at all. Done right before what is reported on appears, so that no reason is lost where
+        the work is killed."""
         if self.file is not None:
-            self.write(self.file)
+            Path(self.file).parent.mkdir(parents=True, exist_ok=True)
+            values = {name: value for name, value in vars(self).items() if name != "file"}
+            write_file(self.file, (json.dumps(values, indent=1) + "\n").encode())
 
 
-SHOWN = 12
-"""Entries of a dictionary that the terminal shows; size_counts has fewer."""
+def _lines(facts: dict[str, Any], indent: str = "") -> Iterator[tuple[str, str | None]]:
+    """(name, value) of each fact, (line, None) of what is no fact; facts inside of another are indented below it."""
+    for key, value in facts.items():
+        name = indent + key.replace("_", " ")
+        if not isinstance(value, dict | list):
+            yield name, {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        elif value == {}:
+            yield name, "none"
+        elif isinstance(value, dict) and all(isinstance(inner, str) for inner in value.values()):
+            yield name, str(len(value))
+            for reason in _reasons(value):
+                yield f"{indent}  {reason}", None
+        elif isinstance(value, dict):
+            yield name, None
+            yield from _lines(value, indent + "  ")
 
 
-def _short(value: Any, inner: bool = False) -> str:
-    """In one line; a dictionary inside of another stands in brackets, and a list inside of a list is joined by ~."""
-    if isinstance(value, dict):
-        text = ", ".join(f"{k}: {_short(v, inner=True)}" for k, v in list(value.items())[:SHOWN])
-        text = f"{len(value)}: {text}, ..." if len(value) > SHOWN else text
-        return (f"({text})" if inner and value else text) or "none"
-    if isinstance(value, list) and len(value) > 6:
-        return f"{len(value)}: {_short(value[:5])}, ..."
-    if isinstance(value, list):
-        return ", ".join(" ~ ".join(map(_short, v)) if isinstance(v, list) else _short(v) for v in value) or "none"
-    return str(value)
+def _reasons(whys: dict[str, str], show: int = 5) -> Iterator[str]:
+    """Of the first few images "name: why", each name once: most reasons begin with the path of their image."""
+    for name, why in list(whys.items())[:show]:
+        path, _, reason = why.partition(": ")
+        yield f"{name}: {shorten(reason if reason and path.endswith(name) else why, 200, placeholder=' ...')}"
+    if len(whys) > show:
+        yield f"... and {len(whys) - show} more, all in the report's file"
 
 
 def track(count: int, what: str) -> Iterator[int]:

@@ -1,16 +1,14 @@
 """Aligns a set of photos to the ArcFace template, by their landmarks or by a detector's."""
 
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from facetx.data.align import ARCFACE_SIZE, alignment_statistics, similarity, template, transform, warp
-from facetx.data.codec import encode_png
+from facetx.data.codec import encode_jpeg, encode_png
 from facetx.data.detect import MtcnnDetector
 from facetx.data.landmarks import write_landmarks
 from facetx.data.prepare import Report, track
@@ -46,7 +44,8 @@ def align_set(
     if source.landmarks is None and detector is None:
         raise DataError(f"{source.path}: landmarks are needed to align")
     out.parent.mkdir(parents=True, exist_ok=True)
-    report = Report.of("align", source, out, report_file, template="arcface", size=size)
+    report = Report.of("align", source, out, report_file)
+    report.facts |= {"template": "arcface", "size": size}
     suffix = ".png" if jpeg_quality is None else ".jpg"
     by = "landmarks" if detector is None else detector.name
     draft = draft_folder(out, f"{source.fingerprint()} {size} {jpeg_quality} {by}")
@@ -70,7 +69,7 @@ def align_set(
             if not target.exists():
                 target.parent.mkdir(exist_ok=True)
                 aligned = warp(source.image(i), matrix, size)
-                write_file(target, encode_png(aligned) if jpeg_quality is None else _jpeg(aligned, jpeg_quality))
+                write_file(target, encode_png(aligned) if jpeg_quality is None else encode_jpeg(aligned, jpeg_quality))
         except DataError as error:
             report.dropped[name] = str(error)
             continue
@@ -107,7 +106,8 @@ def _detect(source: Source, detector: MtcnnDetector, path: Path, report: Report)
         if "points" in row:
             points[i] = row["points"]
     report.facts["detector"] = detector.name
-    report.facts["several_faces"] = [source.names[i] for i, row in enumerate(found) if row.get("faces", 1) > 1]
+    several = [source.names[i] for i, row in enumerate(found) if row.get("faces", 1) > 1]
+    report.facts["several_faces"] = {"images": len(several), "list": several}
     return replace(source, landmarks=points), {i: row["why"] for i, row in enumerate(found) if "why" in row}
 
 
@@ -117,9 +117,3 @@ def _found(source: Source, index: int, detector: MtcnnDetector) -> dict[str, Any
     except DataError as error:
         return {"why": str(error)}
     return {"why": "no face found"} if face is None else {"points": face.points.tolist(), "faces": face.faces}
-
-
-def _jpeg(image: np.ndarray, quality: int) -> bytes:
-    data = io.BytesIO()
-    Image.fromarray(image).save(data, "JPEG", quality=quality, subsampling=0)
-    return data.getvalue()

@@ -5,21 +5,20 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from facetx.data.bins import write_bin
 from facetx.data.codec import image_suffix, resize
 from facetx.data.folder import unit_hash
-from facetx.data.landmarks import write_landmarks
+from facetx.data.landmarks import relative, write_landmarks
 from facetx.data.lists import write_list
 from facetx.data.packed import PackWriter
 from facetx.data.pairs import Pairs, read_pairs, write_key_pairs, write_pairs
 from facetx.data.prepare import Report, track, why_unreadable
 from facetx.data.records import write_faces
 from facetx.data.sources import Source
-from facetx.errors import DataError, some
+from facetx.errors import ConfigError, DataError, some
 from facetx.files import draft_folder, finish_folder, write_file
 
 KINDS = ("folder", "rec", "bin", "packed", "list")
@@ -34,7 +33,7 @@ def check_target(source: Source, out: Path, kind: str) -> None:
     """Raises ``DataError`` where ``out`` exists, or is to be a list of images that are no files of their own."""
     if out.exists():
         raise DataError(f"{out}: exists; name another place, or delete it")
-    if kind == "list" and source.kind not in ("folder", "list"):
+    if kind == "list" and source.paths is None:
         raise DataError(
             f"{source.path}: a list names image files, and these images are in one file; convert to a folder"
         )
@@ -47,6 +46,7 @@ def convert(
     pairs: str | Path | None = None,
     size: int | None = None,
     report_file: str | Path | None = None,
+    report: Report | None = None,
 ) -> Report:
     """Writes ``source`` to ``out``; what cannot be decoded is dropped and named in the report.
 
@@ -61,16 +61,21 @@ def convert(
         pairs: For a ``.bin``: a pairs file that names the images; not needed where the source is a ``.bin``.
         size: For a packed set: pixels a side to resize to.
         report_file: Where the report goes, before ``out`` appears.
+        report: Of a tool whose last step this is, to add to and save, in place of a new one.
 
-    Raises ``DataError`` where nothing is left, or the source cannot become that.
+    Raises ``DataError`` where nothing is left, or the source cannot become that; ``ConfigError`` for a size or pairs
+    that this kind has no use for.
     """
     out = Path(out)
     kind = kind_of(out) if kind is None else kind
+    if size is not None and kind != "packed":
+        raise ConfigError(f"{out}: only a packed set is resized, not a {kind}; leave the size ({size}) out, or pack")
+    if pairs is not None and kind != "bin":
+        raise ConfigError(f"{out}: only a .bin takes a pairs file, not a {kind}; leave {pairs} out")
     check_target(source, out, kind)
     out.parent.mkdir(parents=True, exist_ok=True)
-    report = Report.of(
-        "convert", source, out, report_file, **{"from": source.kind, "to": kind}, **_left_out(source, kind)
-    )
+    report = Report.of("convert", source, out, report_file) if report is None else report
+    report.facts |= {"from": source.kind, "to": kind, **_left_out(source, kind)}
     if kind == "packed":
         _pack(source, out, report, size)
     elif kind == "bin":
@@ -83,16 +88,11 @@ def convert(
 def _left_out(source: Source, kind: str) -> dict[str, str]:
     """What of the source has no place in a set of this kind, in words."""
     facts = {}
-    if source.more is not None:
-        facts["left_out"] = source.more
-    if (
-        source.stored is not None
-        and kind != "folder"
-        and not np.array_equal(source.stored, np.arange(len(source.stored)))
-    ):
-        facts["labels"] = (
-            f"numbered anew, 0..{len(source.stored) - 1}; they were {source.stored[0]}..{source.stored[-1]}"
-        )
+    if source.left_out is not None:
+        facts["left_out"] = source.left_out
+    labels = source.file_labels
+    if labels is not None and kind != "folder" and not np.array_equal(labels, np.arange(len(labels))):
+        facts["labels"] = f"numbered anew, 0..{len(labels) - 1}; they were {labels[0]}..{labels[-1]}"
     if source.landmarks is not None and kind in ("list", "bin"):
         facts["landmarks"] = "left out: the format holds none"
     if source.pairs is not None and kind not in ("folder", "bin"):
@@ -103,7 +103,7 @@ def _left_out(source: Source, kind: str) -> dict[str, str]:
 def readable(source: Source, report: Report) -> Source:
     """What of the source can be decoded; the report says of the rest why not."""
     whys = [why_unreadable(source, i) for i in track(len(source), "check")]
-    report.dropped = {source.names[i]: why for i, why in enumerate(whys) if why is not None}
+    report.dropped |= {source.names[i]: why for i, why in enumerate(whys) if why is not None}
     kept = [i for i, why in enumerate(whys) if why is None]
     if not kept:
         raise DataError(f"{source.path}: no image can be read; the first: {whys[0]}")
@@ -121,7 +121,8 @@ def subset(source: Source, indices: list[int]) -> Source:
         encoded=lambda i: source.encoded(indices[i]),
         where=lambda i: source.where(indices[i]),
         landmarks=None if source.landmarks is None else source.landmarks[indices],
-        stored=None if source.stored is None else source.stored[used],
+        paths=None if source.paths is None else [source.paths[i] for i in indices],
+        file_labels=None if source.file_labels is None else source.file_labels[used],
         pairs=None,
         packed=None,
     )
@@ -142,7 +143,9 @@ def _pack(source: Source, out: Path, report: Report, size: int | None) -> None:
         except DataError as error:
             writer.drop(name, str(error))
             continue
-        points = _keypoints(source, index, image.shape)
+        points = None
+        if source.landmarks is not None and np.isfinite(source.landmarks[index]).all():
+            points = relative(source.landmarks[index], image.shape[1], image.shape[0])
         if size is not None:
             image = resize(image, size)
         h, w = image.shape[:2]
@@ -152,12 +155,12 @@ def _pack(source: Source, out: Path, report: Report, size: int | None) -> None:
             writer.drop(name, f"{w}x{h} pixels, the first image has {shape[1]}x{shape[0]}")
         if i % 1000 == 999:
             writer.flush()
-    report.dropped = writer.dropped()
+    report.dropped |= writer.dropped()
     if source.landmarks is not None:
         unknown = np.flatnonzero(~np.isfinite(source.landmarks).all((1, 2))).tolist()
         without = [source.names[i] for i in unknown if source.names[i] not in report.dropped]
         report.facts["landmarks"] = (
-            f"left out: {len(without)} images have none, {some(without)}" if without else "of all"
+            f"left out: {len(without)} images have none, {some(without, show=2)}" if without else "of all"
         )
     report.save()
     writer.finish(source.identities)
@@ -185,13 +188,16 @@ def split(
     Args:
         out: Must not exist. A split of the same source that was cut short is gone on with.
         val_identities: Share of the identities in ``val``, in 0..1. Which ones is a function of their names and
-            ``seed`` alone, the same as that of ``image_folder``.
+            ``seed`` alone, the same as that of ``image_folder``, so the share of a few is rarely that one; the report
+            has both.
         kind: What to write: one of ``KINDS`` but "bin".
         report_file: Where the report goes, before ``out`` appears.
     """
     out = Path(out)
     if out.exists():
         raise DataError(f"{out}: exists; name another folder, or delete this one")
+    if not 0 <= val_identities <= 1:
+        raise ConfigError(f"val_identities must be in 0..1, got {val_identities}")
     held = [unit_hash(name, seed) < val_identities for name in source.identities]
     parts = {"train": [], "val": []}  # type: dict[str, list[int]]
     for i, label in enumerate(source.labels.tolist()):
@@ -203,7 +209,9 @@ def split(
         )
     check_target(source, out, kind)
     suffix = {"rec": "/train.rec", "list": ".txt"}.get(kind, "")
-    report = Report.of("split", source, out, report_file, to=kind, seed=seed, **_left_out(source, kind))
+    report = Report.of("split", source, out, report_file)
+    report.facts |= {"to": kind, "seed": seed, **_left_out(source, kind)}
+    report.facts["val_identities"] = {"asked_for": val_identities, "drawn": round(sum(held) / len(held), 4)}
     if source.pairs is not None:
         report.facts["pairs"] = f"{len(source.pairs)} left out: neither part has all of their images"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -215,6 +223,8 @@ def split(
         done = json.loads(saved.read_text(encoding="utf-8"))
         report.dropped |= done["dropped"]
         report.facts[part] = {"identities": len(chosen.identities), "images": len(chosen) - len(done["dropped"])}
+        if kind == "packed" and "landmarks" in done["facts"]:
+            report.facts[part]["landmarks"] = done["facts"]["landmarks"]
     report.save()
     for part in parts:
         (draft / f".{part}.json").unlink()
@@ -250,7 +260,7 @@ def _to_folder(source: Source, out: Path, report: Report) -> None:
         names.append(name)
     if not kept:
         shutil.rmtree(draft)
-        raise DataError(f"{source.path}: no image can be read; the first: {next(iter(report.dropped.values()))}")
+        raise DataError(f"{source.path}: no image can be read; the first: {report.dropped[source.names[0]]}")
     if source.landmarks is not None:
         write_landmarks(draft / "landmarks.csv", names, source.landmarks[kept])
     if source.pairs is not None:
@@ -271,7 +281,8 @@ def _to_rec(source: Source, out: Path, report: Report) -> None:
 
 def _to_list(source: Source, out: Path, report: Report) -> None:
     source = readable(source, report)
-    paths = [os.path.relpath(source.where(i), out.parent) for i in range(len(source))]
+    assert source.paths is not None
+    paths = [os.path.relpath(path, out.parent) for path in source.paths]
     report.save()
     write_list(out, paths, source.labels.tolist())
 
@@ -301,10 +312,3 @@ def _pairs_beside(path: Path, pairs: Pairs) -> str:
         write_key_pairs(path, pairs)
         return f"{len(pairs)} in {path.name}, in the form of facetx: LFW's cannot hold them"
     return f"{len(pairs)} in {path.name}"
-
-
-def _keypoints(source: Source, index: int, shape: tuple[int, ...]) -> Any:
-    """(5, 2) in [0, 1], None where they are not known."""
-    if source.landmarks is None or not np.isfinite(source.landmarks[index]).all():
-        return None
-    return source.landmarks[index] / np.array([shape[1], shape[0]], np.float32)

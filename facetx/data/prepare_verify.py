@@ -2,6 +2,7 @@
 
 import hashlib
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ NEAR_AT_MOST = 50_000
 """Every two images are compared; above this many the time, which grows with the square, is not spent."""
 
 
-def verify(source: Source) -> Report:
-    """Reads every image once. Facts of the report:
+def verify(source: Source, report_file: str | Path | None = None) -> Report:
+    """Reads every image once; the report goes to ``report_file``. Its facts:
 
     - ``identities``, ``images_per_identity`` (smallest, median, largest, and a histogram);
     - ``labels``: as the files have them, whether they are 0..C-1;
@@ -35,7 +36,7 @@ def verify(source: Source) -> Report:
     - ``near_duplicates``: pairs by difference hash, likewise;
     - ``alignment``: where landmarks are known and all images are of one square size, against the ArcFace template.
     """
-    report = Report.of("verify", source)
+    report = Report.of("verify", source, None, report_file)
     undecodable: dict[str, str] = {}
     digests: dict[bytes, list[int]] = {}
     hashes, sizes, read = [], [], []
@@ -56,7 +57,7 @@ def verify(source: Source) -> Report:
     report.facts |= {
         "kind": source.kind,
         "identities": len(source.identities),
-        "labels": "none in the files" if source.stored is None else label_words(source.stored[used]),
+        "labels": "none in the files" if source.file_labels is None else label_words(source.file_labels[used]),
         "images_per_identity": class_histogram(counts),
         "undecodable": undecodable,
         "sizes": size_counts(sizes),
@@ -72,13 +73,14 @@ def verify(source: Source) -> Report:
         report.facts["near_duplicates"] = f"not looked for among more than {NEAR_AT_MOST} images"
     if source.landmarks is not None:
         report.facts["alignment"] = _alignment(source.landmarks[read], sizes)
+    report.save()
     return report
 
 
 def class_histogram(counts: NDArray[np.int64]) -> dict[str, Any]:
     """Images of the identities (C,): smallest, median, largest, and how many identities have 1, 2 to 4, 5 to 9, ..."""
     edges = [1, 2, 5, 10, 20, 50, 100, 500]
-    named = [f"{a}" if b == a + 1 else f"{a}-{b - 1}" for a, b in pairwise(edges)] + [f"{edges[-1]}+"]
+    named = ["1 image", *(f"{a}-{b - 1} images" for a, b in pairwise(edges[1:])), f"{edges[-1]}+ images"]
     filled = np.histogram(counts, [*edges, np.inf])[0].tolist()
     return {
         "smallest": int(counts.min()),

@@ -49,9 +49,10 @@ class Source:
         pairs: Of a ``.bin``, by the names without suffix; else None.
         landmarks: (N, 5, 2) in pixels, NaN where unknown; None where all are.
         packed: The packed set itself.
-        stored: (C,) label of each identity in the files; None where identities have names only.
+        paths: (N,) of the image files; None where images are no files of their own.
+        file_labels: (C,) label of each identity in the files; None where identities have names only.
         skipped: What lies there and is no image of an identity -> why.
-        more: What the files say besides, which goes into no other set, in words.
+        left_out: What the files say besides, which goes into no other set, in words.
     """
 
     kind: str
@@ -65,9 +66,10 @@ class Source:
     pairs: Pairs | None = None
     landmarks: NDArray[np.float32] | None = None
     packed: Packed | None = None
-    stored: NDArray[np.int64] | None = None
+    paths: list[Path] | None = None
+    file_labels: NDArray[np.int64] | None = None
     skipped: dict[str, str] = field(default_factory=dict)
-    more: str | None = None
+    left_out: str | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -168,9 +170,10 @@ def _folder(root: Path) -> Source:
         identities.append(folder.name)
     if not names:
         raise DataError(f"{root}: holds no images; expected {root}/<identity>/<image>")
+    paths = [root / name for name in names]
     return Source(
-        "folder", root, [root / name for name in names], identities, np.array(labels), names,
-        lambda i: read_file(root / names[i]), lambda i: str(root / names[i]), skipped=skipped,
+        "folder", root, paths, identities, np.array(labels), names,
+        lambda i: read_file(paths[i]), lambda i: str(paths[i]), paths=paths, skipped=skipped,
     )  # fmt: skip
 
 
@@ -186,7 +189,7 @@ def _list(path: Path, root: str | Path | None) -> Source:
         names = [f"{folders[label]}/{file if once else f'{i:08d}_{file}'}" for i, (label, file) in rows]
     return Source(
         "list", path, [path, *data.paths], folders, data.labels, names, data.encoded, data.describe,
-        stored=data.identities,
+        paths=data.paths, file_labels=data.identities,
     )  # fmt: skip
 
 
@@ -194,7 +197,7 @@ def _celeba(path: Path, images: Path) -> Source:
     if not images.is_dir():
         raise DataError(f"{images}: no such folder; name the one of CelebA's images (--root)")
     source = _list(path / "identity_CelebA.txt", images)
-    return replace(source, path=path, more="attributes and partition, by other files of CelebA")
+    return replace(source, path=path, left_out="attributes and partition, by other files of CelebA")
 
 
 def _records(path: Path) -> Source:
@@ -211,7 +214,7 @@ def _records(path: Path) -> Source:
     width = len(data.file[int(data.positions[0])].labels)
     return Source(
         "rec", path, [path, path.with_suffix(".idx")], identities, data.labels, names, data.encoded, data.describe,
-        stored=data.identities, more=f"labels 2 to {width} of each record" if width > 1 else None,
+        file_labels=data.identities, left_out=f"labels 2 to {width} of each record" if width > 1 else None,
     )  # fmt: skip
 
 
@@ -235,7 +238,7 @@ def _numbered_source(kind: str, path: Path, data: Shards | HuggingFaceFolder, fi
     names = [f"{folders[label]}/{i:08d}{_suffix(data.encoded, i)}" for i, label in rows]
     return Source(
         kind, path, files, folders, data.labels, names, data.encoded, data.describe,
-        stored=data.identities if whole else None,
+        file_labels=data.identities if whole else None,
     )  # fmt: skip
 
 
@@ -300,7 +303,7 @@ def _packed(path: Path) -> Source:
     return Source(
         "packed", path, sorted(path.iterdir()), data.identities, data.labels, names,
         lambda i: encode_png(data[i]["image"]), lambda i: f"{path}, image {i} ({names[i]})", landmarks=points,
-        packed=data, stored=np.arange(data.num_classes),
+        packed=data, file_labels=np.arange(data.num_classes),
     )  # fmt: skip
 
 

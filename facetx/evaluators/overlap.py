@@ -10,7 +10,7 @@ Legend: N and M images of the training and the test set, C and T their identitie
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,57 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.codec import resize
+from facetx.data.landmarks import relative
 from facetx.data.prepare import Report, track
 from facetx.data.prepare_convert import check_target, convert, kind_of, subset
 from facetx.data.sources import Source
 from facetx.errors import DataError
 from facetx.evaluators.embedding import Backbone, embed_views
-from facetx.metrics.roc import MIN_EXPECTED_ACCEPTS
+from facetx.metrics.overlap import Threshold, closest, identity_means, impostor_threshold
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Reasons = dict[int, list[str]]
 """Identity of the training set -> in what ways it matched."""
 
-FALSE_MATCHES = 1
-"""Comparisons of the training with the test set that may lie above the threshold by chance, as far as is known."""
-HIGHEST_RATE = 1e-4
-"""Small sets have too few impostors for a small rate; the threshold is then their highest score."""
 SIDE = 20_000
 """Images, or identities, on each side of the impostor comparisons, at most."""
-CHUNK = 2048
-"""Rows that are compared with as many others at once; bounds the memory to CHUNK x CHUNK scores."""
 LISTED = 1000
 """Matches of each kind that the report lists; it counts all."""
 NUMBERED = re.compile(r"(person)?[\W_]*[0-9]+")
 """Names of identities that are no names of people: numbers, and what ``open_source`` calls those of a ``.bin``."""
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """The cosine above which two faces are taken for one person, and what it rests on.
-
-    Attributes:
-        cosine: The threshold.
-        false_rate: Share of the impostor comparisons that may lie above. None where the threshold was given.
-        impostor_comparisons: Of different identities of the training set.
-        supported: Whether these are enough to speak of that rate: ten of them are expected above.
-        comparisons: Of the training with the test set.
-        false_matches: So many of them are expected above by chance.
-    """
-
-    cosine: float
-    false_rate: float | None = None
-    impostor_comparisons: int = 0
-    supported: bool = False
-    comparisons: int = 0
-    false_matches: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, of what is known, rounded for the report."""
-        if self.false_rate is None:
-            return {"cosine": self.cosine, "given": True}
-        return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in asdict(self).items()}
 
 
 def find_overlap(
@@ -127,7 +95,7 @@ def find_overlap(
         "test_images": len(test),
         "identities": {"train": len(a.means), "test": len(b.means)},
         "identities_with_one_image": {"train": int((a.counts == 1).sum()), "test": int((b.counts == 1).sum())},
-        "left_out": {"train": a.unreadable, "test": b.unreadable},
+        "not_compared": {"train": a.unreadable, "test": b.unreadable},
     }
     why: Reasons = {}
     report.facts["same_names"] = _same_names(a, b, why)
@@ -137,6 +105,9 @@ def find_overlap(
         people = _identity_threshold(a, b.counts)
     else:
         images = people = Threshold(threshold)
+    for name, used in (("near duplicates", images), ("same people", people)):
+        if (doubt := used.doubt()) is not None:
+            report.warnings.append(f"{name}: {doubt}")
     report.facts["near_duplicates"] = _near_duplicates(a, b, images, why)
     report.facts["same_people"] = _same_people(a, b, people, why)
     matched = np.isin(a.source.labels, list(why))
@@ -149,8 +120,7 @@ def find_overlap(
             report.facts["out"] = f"{target} is not written: every identity matched"
         else:
             report.out = str(target)
-            report.save()
-            convert(subset(a.source, np.flatnonzero(~matched).tolist()), target)
+            convert(subset(a.source, np.flatnonzero(~matched).tolist()), target, report=report)
     report.save()
     return report
 
@@ -171,7 +141,7 @@ class SourceFaces:
         height, width = image.shape[:2]
         item: dict[str, Any] = {"image": resize(image, self.size), "label": int(self.labels[index])}
         if self.source.landmarks is not None:
-            item["keypoints"] = (self.source.landmarks[index] / [width, height]).astype(np.float32)
+            item["keypoints"] = relative(self.source.landmarks[index], width, height)
         return item
 
 
@@ -221,47 +191,6 @@ def _unit(x: Floats, source: Source) -> Floats:
     return x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12)
 
 
-def identity_means(x: Floats, labels: Ints) -> Floats:
-    """The mean (C, D), scaled to length 1, of the rows (N, D) of each label 0..C-1."""
-    sums = np.zeros((int(labels.max()) + 1, x.shape[1]), np.float32)
-    np.add.at(sums, labels, x)
-    return sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-12)
-
-
-def impostor_threshold(
-    probes: Floats, probe_labels: Ints, gallery: Floats, gallery_labels: Ints, comparisons: int
-) -> Threshold:
-    """The lowest threshold above which at most a share of the cosines of different identities lies.
-
-    That share is FALSE_MATCHES / ``comparisons``, or, where the impostors support none so small, what they support
-    (``facetx.metrics.roc.MIN_EXPECTED_ACCEPTS`` of them), and at most HIGHEST_RATE.
-
-    Args:
-        probes, gallery: (P, D) and (G, D) of length 1.
-        probe_labels, gallery_labels: Their identities.
-        comparisons: That the threshold will be used on.
-
-    Raises ``DataError`` where all are of one identity.
-    """
-    classes = int(max(probe_labels.max(), gallery_labels.max())) + 1
-    mates = np.bincount(probe_labels, minlength=classes) @ np.bincount(gallery_labels, minlength=classes)
-    impostors = len(probes) * len(gallery) - int(mates)
-    if impostors == 0:
-        raise DataError("the training set has no two identities to choose a threshold by; give one (--threshold)")
-    rate = min(max(FALSE_MATCHES / comparisons, MIN_EXPECTED_ACCEPTS / impostors), HIGHEST_RATE)
-    above = int(rate * impostors * (1 + 1e-12))  # 10 / n * n is 10, whatever the rounding
-    top = np.empty(0, np.float32)
-    for rows in _chunks(len(probes)):
-        for columns in _chunks(len(gallery)):
-            scores = probes[rows] @ gallery[columns].T
-            different = scores[probe_labels[rows, None] != gallery_labels[columns]]
-            top = np.concatenate([top, different])
-            if len(top) > above + 1:
-                top = np.partition(top, len(top) - above - 1)[-above - 1 :]
-    supported = rate * impostors * (1 + 1e-12) >= MIN_EXPECTED_ACCEPTS
-    return Threshold(float(top.min()), rate, impostors, supported, comparisons, rate * comparisons)
-
-
 def _image_threshold(train: _Side, comparisons: int) -> Threshold:
     """By two samples of the training set's images that share none; equal images count once."""
     once = np.unique(np.array(train.digests), return_index=True)[1]
@@ -285,25 +214,6 @@ def _identity_threshold(train: _Side, test_counts: Ints) -> Threshold:
         probes[row] = train.embeddings[rng.permutation(images)[:size]].sum(axis=0)
     comparisons = len(counts) * len(test_counts)
     return impostor_threshold(_unit(probes, train.source), drawn, train.means[drawn], drawn, comparisons)
-
-
-def closest(train: Floats, test: Floats, threshold: float) -> tuple[Ints, Floats, int]:
-    """For each row (N, D) of length 1 the closest of the others (M, D) and its cosine, (N,) each, and how many of all
-    N x M pairs are above the threshold."""
-    index, best, above = np.zeros(len(train), np.int64), np.full(len(train), -np.inf, np.float32), 0
-    for rows in _chunks(len(train)):
-        for columns in _chunks(len(test)):
-            scores = train[rows] @ test[columns].T
-            above += int((scores > threshold).sum())
-            nearest = scores.argmax(axis=1)
-            value = scores[np.arange(len(scores)), nearest]
-            better = value > best[rows]
-            index[rows][better], best[rows][better] = nearest[better] + columns.start, value[better]
-    return index, best, above
-
-
-def _chunks(size: int) -> list[slice]:
-    return [slice(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
 
 
 def _same_names(a: _Side, b: _Side, why: Reasons) -> dict[str, Any]:
@@ -341,7 +251,7 @@ def _near_duplicates(a: _Side, b: _Side, threshold: Threshold, why: Reasons) -> 
     index, cosine, pairs = closest(a.embeddings, b.embeddings, threshold.cosine)
     labels, found = a.source.labels.tolist(), _above(cosine, threshold)
     rows = [[a.source.names[i], b.source.names[index[i]], round(float(cosine[i]), 4)] for i in found]
-    texts = (f"{name} has the cosine {score:.3f} to the test set's {other}" for name, other, score in rows)
+    texts = (f"{name} has the cosine {score:.4f} to the test set's {other}" for name, other, score in rows)
     identities = _note(why, zip((labels[i] for i in found), texts))
     return {
         "threshold": threshold.as_dict(),
@@ -357,7 +267,7 @@ def _same_people(a: _Side, b: _Side, threshold: Threshold, why: Reasons) -> dict
     found = _above(cosine, threshold)
     images = np.stack([a.counts, b.counts[index]], axis=1)  # (C, 2)
     rows = [[a.source.identities[i], b.source.identities[index[i]], round(float(cosine[i]), 4)] for i in found]
-    _note(why, ((i, f"the mean has the cosine {row[2]:.3f} to the test set's {row[1]}") for i, row in zip(found, rows)))
+    _note(why, ((i, f"the mean has the cosine {row[2]:.4f} to the test set's {row[1]}") for i, row in zip(found, rows)))
     return {
         "threshold": threshold.as_dict(),
         "pairs": pairs,

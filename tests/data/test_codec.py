@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetx.data.codec import FORMATS, FREE_PIXELS, decode_image, encode_png, image_suffix
+from facetx.data.codec import FORMATS, FREE_PIXELS, decode_image, encode_jpeg, encode_png, image_suffix
 from facetx.data.folder import EXTENSIONS
 from facetx.errors import DataError
 
@@ -121,3 +121,11 @@ def test_a_jpeg_of_very_many_passes():
     assert decode_image(data[:end] + last + data[end:], "x").shape == (2048, 2048, 3)
     with pytest.raises(DataError, match="x: is drawn in 30006 passes"):
         decode_image(data[:end] + 30_000 * last + data[end:], "x")  # 0.5 MB; Pillow takes minutes
+
+
+def test_a_jpeg_is_as_good_as_asked_and_keeps_its_colours():
+    red_next_to_green = np.zeros((16, 16, 3), np.uint8)
+    red_next_to_green[:, ::2, 0] = red_next_to_green[:, 1::2, 1] = 200
+    best, worst = (encode_jpeg(red_next_to_green, quality) for quality in (100, 5))
+    assert len(worst) < len(best)
+    np.testing.assert_allclose(decode_image(best, "x"), red_next_to_green, atol=4)

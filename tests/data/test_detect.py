@@ -130,7 +130,7 @@ def test_align_by_the_detector(detector, photos, tmp_path):
     report = align_set(open_source(root), tmp_path / "out", detector=detector)
     assert report.dropped["p0/1.png"] == "no face found"
     assert "cannot be read as an image" in report.dropped["p1/1.png"]
-    assert report.facts["several_faces"] == ["p2/1.png"]
+    assert report.facts["several_faces"] == {"images": 1, "list": ["p2/1.png"]}
     assert report.facts["detector"].startswith("mtcnn of facenet-pytorch 2.5.3, probability >= 0.9")
     assert report.facts["alignment"]["distance_max"] < 6
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["landmarks.csv", "p0", "p1", "p2", "p3"]

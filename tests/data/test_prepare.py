@@ -14,15 +14,17 @@ from PIL import Image
 from facetx.data import prepare_align, prepare_convert
 from facetx.data.bins import write_bin
 from facetx.data.codec import encode_png
+from facetx.data.folder import ImageFolder
 from facetx.data.landmarks import COLUMNS, write_landmarks
 from facetx.data.lists import write_list
 from facetx.data.packed import Packed
+from facetx.data.prepare import Report
 from facetx.data.prepare_align import align_set
-from facetx.data.prepare_convert import convert, split
+from facetx.data.prepare_convert import convert, split, subset
 from facetx.data.prepare_verify import verify
 from facetx.data.recordio import Record, RecordWriter
 from facetx.data.sources import open_source
-from facetx.errors import DataError
+from facetx.errors import ConfigError, DataError
 from facetx.files import draft_file, write_file
 
 NAMES = [f"person_{p}/{i}.png" for p in range(6) for i in range(5)]
@@ -73,7 +75,7 @@ def killed(monkeypatch, where, after, work):
 
 def test_a_pack_is_not_gone_on_with_by_other_landmarks(faces, csv, tmp_path, monkeypatch):
     a, b = (open_source(faces, csv(name, shift)) for name, shift in (("a.csv", 0), ("b.csv", 1)))
-    killed(monkeypatch, (prepare_convert, "_keypoints"), 20, lambda: convert(a, tmp_path / "set", "packed"))
+    killed(monkeypatch, (prepare_convert, "relative"), 20, lambda: convert(a, tmp_path / "set", "packed"))
     assert len((tmp_path / "set.part/journal").read_text().splitlines()) > 1
     convert(b, tmp_path / "set", "packed")
     np.testing.assert_allclose(Packed(tmp_path / "set").keypoints * 32, b.landmarks, rtol=1e-6)
@@ -91,9 +93,7 @@ def test_a_folder_is_not_gone_on_with_where_an_image_was_replaced(photos, tmp_pa
         image.write_bytes(image.read_bytes())
         os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     written = []
-    monkeypatch.setattr(
-        prepare_convert, "write_file", lambda p, data: (written.append(p), write_file(p, data))
-    )
+    monkeypatch.setattr(prepare_convert, "write_file", lambda p, data: (written.append(p), write_file(p, data)))
     convert(open_source(photos), tmp_path / "out")
     assert len(written) == 30
     assert files(tmp_path / "out") == files(photos)
@@ -103,9 +103,7 @@ def test_a_folder_that_was_cut_short_is_gone_on_with(photos, tmp_path, monkeypat
     (photos / "person_1/1.png").write_bytes(b"no image")
     killed(monkeypatch, (prepare_convert, "write_file"), 20, lambda: convert(open_source(photos), tmp_path / "out"))
     written = []
-    monkeypatch.setattr(
-        prepare_convert, "write_file", lambda p, data: (written.append(p), write_file(p, data))
-    )
+    monkeypatch.setattr(prepare_convert, "write_file", lambda p, data: (written.append(p), write_file(p, data)))
     report = convert(open_source(photos), tmp_path / "out")
     assert len(written) == 9
     assert list(report.dropped) == ["person_1/1.png"]
@@ -346,3 +344,88 @@ def test_align_is_not_gone_on_with_where_an_image_was_replaced(photos, csv, tmp_
     align()
     align_set(open_source(photos, rows), tmp_path / "whole", 32)
     assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("out", ["out", "out.rec", "out.txt"])
+def test_what_a_kind_has_no_use_for_is_refused(faces, tmp_path, out):
+    with pytest.raises(ConfigError, match=r"only a packed set is resized, .* leave the size \(16\) out"):
+        convert(open_source(faces), tmp_path / out, size=16)
+    with pytest.raises(ConfigError, match=r"only a \.bin takes a pairs file, .* leave pairs\.txt out"):
+        convert(open_source(faces), tmp_path / out, pairs="pairs.txt")
+    with pytest.raises(ConfigError, match="only a packed set"):
+        convert(open_source(faces), tmp_path / "out.bin", pairs="pairs.txt", size=16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_split_reports_the_share_that_was_drawn(faces, csv, tmp_path):
+    source = open_source(faces, csv("a.csv", 0, NAMES[1:]))
+    report = split(source, tmp_path / "parts", 0.4, 1, "packed", tmp_path / "report.json")
+    facts = json.loads((tmp_path / "report.json").read_text())["facts"]
+    drawn = facts["val"]["identities"] / 6
+    assert drawn != 0.4
+    assert facts["val_identities"] == {"asked_for": 0.4, "drawn": pytest.approx(drawn, abs=1e-4)}
+    said = [facts[part]["landmarks"] for part in ("train", "val")]
+    assert sorted(said) == ["left out: 1 images have none, person_0/0.png", "of all"]
+    assert report.facts == facts
+    for share in (1.5, -0.1, float("nan")):
+        with pytest.raises(ConfigError, match=f"val_identities must be in 0..1, got {share}"):
+            split(source, tmp_path / "other", share)
+
+
+def test_a_list_names_the_files_of_a_source_and_of_a_part_of_it(faces, tmp_path):
+    source = open_source(faces)
+    assert source.paths == [faces / name for name in NAMES]
+    convert(subset(source, [3, 11]), tmp_path / "a.txt")
+    again = open_source(tmp_path / "a.txt")
+    assert [path.resolve() for path in again.paths] == [faces / NAMES[3], faces / NAMES[11]]
+    convert(source, tmp_path / "a.rec")
+    assert open_source(tmp_path / "a.rec").paths is None
+
+
+def test_keypoints_are_shares_of_the_width_and_the_height(tmp_path):
+    for name in ("a/0.png", "b/0.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True)
+        Image.new("RGB", (40, 20)).save(tmp_path / "photos" / name)
+    points = np.tile(np.float32([10, 15]), (2, 5, 1))
+    write_landmarks(tmp_path / "a.csv", ["a/0.png", "b/0.png"], points)
+    folder = ImageFolder(str(tmp_path / "photos"), landmarks=str(tmp_path / "a.csv"))
+    convert(open_source(tmp_path / "photos", tmp_path / "a.csv"), tmp_path / "set", "packed", size=8)
+    for keypoints in (folder[1]["keypoints"], Packed(tmp_path / "set")[1]["keypoints"]):
+        assert keypoints.dtype == np.float32
+        assert keypoints.tolist() == [[0.25, 0.75]] * 5
+
+
+def test_the_terminal_has_one_fact_a_line_and_each_name_once():
+    facts = {
+        "labels": "none in the files",
+        "near": {"threshold": {"cosine": 0.9997, "supported": False}, "images": 2, "list": [["a", "b", 0.9999]]},
+        "skipped": {},
+        "undecodable": {f"who/{i}.png": f"set/who/{i}.png: no image" for i in range(7)},
+        "mean_face": [[21.67, 30.08]],
+    }
+    report = Report("verify", "set", None, 9, {}, facts, ["the threshold is of no use"])
+    assert report.text().splitlines() == [
+        "source         set",
+        "images         9",
+        "labels         none in the files",
+        "near",
+        "  threshold",
+        "    cosine     0.9997",
+        "    supported  no",
+        "  images       2",
+        "skipped        none",
+        "undecodable    7",
+        *(f"  who/{i}.png: no image" for i in range(5)),
+        "  ... and 2 more, all in the report's file",
+        "warning: the threshold is of no use",
+    ]
+    dropped = {"who/0.png": "train.rec, record 7: cut off", "who/1.png": "is the test set's who/1.png", "2": "x " * 500}
+    lines = Report("convert", "a.rec", "b", 9, dropped).text().splitlines()
+    assert lines[:5] == ["source   a.rec", "images   9", "written  b", "kept     6", "dropped  3"]
+    assert lines[5:7] == [f"  {name}: {why}" for name, why in list(dropped.items())[:2]]
+    assert max(map(len, lines)) < 220
+
+
+def test_verify_writes_its_report(faces, tmp_path):
+    report = verify(open_source(faces), tmp_path / "reports/a.json")
+    assert json.loads((tmp_path / "reports/a.json").read_text())["facts"] == report.facts

@@ -6,18 +6,18 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from facetx.contract import InputContract
-from facetx.data.landmarks import COLUMNS
+from facetx.data.landmarks import COLUMNS, write_landmarks
 from facetx.data.lists import ImageList
+from facetx.data.packed import Packed, PackWriter
 from facetx.data.prepare_convert import convert
 from facetx.data.records import RecordFaces
 from facetx.data.sources import open_source
 from facetx.errors import DataError
-from facetx.evaluators import overlap
-from facetx.evaluators.overlap import closest, find_overlap, identity_means, impostor_threshold
-from facetx.metrics.roc import thresholds_at
+from facetx.evaluators.overlap import SourceFaces, find_overlap
 
 
 class Blocks(nn.Module):
@@ -165,7 +165,51 @@ def test_keypoints_are_asked_for_where_the_model_takes_them(train, test, tmp_pat
         find_overlap(Points(), open_source(train, csv), open_source(test))
     report = find_overlap(Points(), open_source(train, csv), open_source(test, csv))
     left_out = {"Ann Lee/0_1.png": "no landmarks, and this model needs them"}
-    assert report.facts["left_out"] == {"train": left_out, "test": {}}
+    assert report.facts["not_compared"] == {"train": left_out, "test": {}}
+
+
+def test_keypoints_are_shares_of_the_width_and_the_height(tmp_path):
+    (tmp_path / "train/a").mkdir(parents=True)
+    Image.new("RGB", (40, 20)).save(tmp_path / "train/a/0.png")
+    write_landmarks(tmp_path / "points.csv", ["a/0.png"], np.tile(np.float32([10, 15]), (1, 5, 1)))
+    item = SourceFaces(open_source(tmp_path / "train", tmp_path / "points.csv"), 16)[0]
+    assert item["keypoints"].tolist() == [[0.25, 0.75]] * 5
+
+
+def test_the_report_has_what_the_clean_set_could_not_hold(faces, test, tmp_path, monkeypatch):
+    train = copy(faces, tmp_path / "train", [(p, i, f"000{p}") for p in (0, 1, 2) for i in range(3)])
+    for name in ("ann_LEE", "0001"):
+        shutil.rmtree(test / name)
+    Image.new("RGB", (8, 9)).save(train / "0000/8x9.png")
+    rows = [f"{p.parent.name}/{p.name}" for p in sorted(train.rglob("*.png"))]
+    write_landmarks(tmp_path / "points.csv", rows[1:], np.full((len(rows) - 1, 5, 2), 16, np.float32))
+    source, report = open_source(train, tmp_path / "points.csv"), tmp_path / "report.json"
+    options = {"threshold": 0.99, "report_file": report}
+    find_overlap(Blocks(), source, open_source(test), out=tmp_path / "a.txt", **options)
+    facts = json.loads(report.read_text())["facts"]
+    assert facts["landmarks"] == "left out: the format holds none"
+    assert (facts["from"], facts["to"]) == ("folder", "list")
+    report.unlink()
+
+    def finish(writer, identities, whole=PackWriter.finish):
+        said = json.loads(report.read_text())
+        assert said["facts"]["landmarks"] == f"left out: 1 images have none, {rows[0]}"
+        assert said["dropped"]["0000/8x9.png"] == "8x9 pixels, the first image has 32x32"
+        assert "has the pixels of the test set's" in said["dropped"]["0001/1_0.png"]
+        whole(writer, identities)
+
+    monkeypatch.setattr(PackWriter, "finish", finish)
+    found = find_overlap(Blocks(), source, open_source(test), out=tmp_path / "a.packed", **options)
+    assert len(Packed(tmp_path / "a.packed")) == len(rows) - len(found.dropped) == 3
+
+
+def test_thresholds_by_too_few_impostors_are_warned_of(train, test):
+    report = find_overlap(Blocks(), open_source(train), open_source(test))
+    near, people = report.warnings
+    assert near.startswith("near duplicates: the threshold rests on ")
+    assert people.startswith("same people: the threshold rests on 12 impostor comparisons")
+    assert f"\nwarning: {people}" in report.text()
+    assert find_overlap(Blocks(), open_source(train), open_source(test), threshold=0.9).warnings == []
 
 
 def test_mistakes_are_named(train, test, faces, tmp_path):
@@ -182,68 +226,3 @@ def test_mistakes_are_named(train, test, faces, tmp_path):
     (tmp_path / "bad/a/0.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="bad: no image is left; the first: .*cannot be read as an image"):
         find_overlap(Blocks(), open_source(train), open_source(tmp_path / "bad"))
-
-
-def unit(rng, *shape):
-    x = rng.normal(size=shape).astype(np.float32)
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
-
-
-@pytest.mark.parametrize(
-    ("comparisons", "rate", "supported"),
-    [(10_000, 1e-4, True), (10**9, 10 / 239_584, True)],
-)
-def test_the_threshold_is_that_of_the_step_function(monkeypatch, comparisons, rate, supported):
-    """In chunks, and without all scores at once, it is ``thresholds_at`` of all of them."""
-    monkeypatch.setattr(overlap, "CHUNK", 100)
-    rng = np.random.default_rng(0)
-    probes, gallery = unit(rng, 600, 8), unit(rng, 400, 8)
-    a, b = np.arange(600) % 590, np.arange(400)
-    found = impostor_threshold(probes, a, gallery, b, comparisons)
-    scores = (probes @ gallery.T)[a[:, None] != b]
-    assert found.impostor_comparisons == scores.size == 240_000 - 410
-    expected = min(max(1 / comparisons, 10 / scores.size), 1e-4)
-    assert found.false_rate == expected
-    assert found.cosine == pytest.approx(thresholds_at(scores, [expected * (1 + 1e-9)])[0], abs=1e-6)
-    assert found.supported is supported
-    assert (scores > found.cosine + 1e-6).mean() <= expected * (1 + 1e-9)
-    assert found.false_matches == pytest.approx(expected * comparisons)
-
-
-def test_few_impostors_support_no_rate_and_give_their_highest_score():
-    rng = np.random.default_rng(0)
-    x, labels = unit(rng, 30, 8), np.arange(30)
-    found = impostor_threshold(x, labels, x, labels, 300)
-    assert (found.false_rate, found.impostor_comparisons, found.supported) == (1e-4, 870, False)
-    scores = x @ x.T
-    assert found.cosine == pytest.approx(scores[~np.eye(30, dtype=bool)].max(), abs=1e-6)
-
-
-def test_the_stated_rate_holds_on_other_people():
-    """Half of a world of people chooses the threshold, the other half is the test set."""
-    rng = np.random.default_rng(1)
-    centres = unit(rng, 600, 16)
-    x = np.concatenate([centres + 0.1 * unit(rng, 600, 16) for _ in range(4)])
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    labels = np.tile(np.arange(600), 4)
-    here = labels < 300
-    found = impostor_threshold(x[here], labels[here], x[here], labels[here], 10_000)
-    _, _, above = closest(x[here], x[~here], found.cosine)
-    assert above / (here.sum() * (~here).sum()) < 5 * found.false_rate
-
-
-def test_closest_is_that_of_all_pairs(monkeypatch):
-    rng = np.random.default_rng(0)
-    a, b = unit(rng, 50, 8), unit(rng, 33, 8)
-    scores = a @ b.T
-    for chunk in (7, 1000):
-        monkeypatch.setattr(overlap, "CHUNK", chunk)
-        index, best, above = closest(a, b, 0.5)
-        assert index.tolist() == scores.argmax(axis=1).tolist()
-        np.testing.assert_allclose(best, scores.max(axis=1), rtol=1e-5)
-        assert above == int((scores > 0.5).sum())
-
-
-def test_means_are_of_length_one():
-    x = np.array([[1, 0], [0, 1], [0, 1]], np.float32)
-    np.testing.assert_allclose(identity_means(x, np.array([1, 1, 0])), [[0, 1], [0.5**0.5] * 2], rtol=1e-6)

@@ -241,7 +241,9 @@ def read_result(path: Path) -> None:
     assert np.isfinite(list(result.summary().values())).all()
     assert result.same.astype(int).max() == 1
     json.dumps([result.as_dict(), receipt.as_dict()], allow_nan=False)
-    assert all(isinstance(value, str) for value in (receipt.weights, receipt.images, receipt.pairs, receipt.precision))
+    assert all(
+        isinstance(value, str) for value in (receipt.weights, receipt.images, receipt.protocol, receipt.precision)
+    )
 
 
 def read_groups(path: Path) -> None:

@@ -177,7 +177,7 @@ def test_verify_finds_the_flaws(flawed, tmp_path):
         "smallest": 1,
         "median": 5.0,
         "largest": 6,
-        "identities_with": {"1": 1, "5-9": 6},
+        "identities_with": {"1 image": 1, "5-9 images": 6},
     }
     assert "undecodable" in done.stdout
 
@@ -217,7 +217,7 @@ def test_align_and_its_statistics(tmp_path):
     out = tmp_path / "aligned"
     done = script("align", tmp_path / "photos", out, "--landmarks", tmp_path / "points.csv")
     assert done.returncode == 0, done.stderr
-    assert "dropped a/1.png: no landmarks" in done.stdout
+    assert "dropped          1\n  a/1.png: no landmarks\n" in done.stdout
     facts = json.loads((tmp_path / "aligned.report.json").read_text())["facts"]["alignment"]
     assert facts["distance_max"] < 0.05
     assert sorted(files(out)) == ["a/0.png", "b/0.png", "landmarks.csv"]
@@ -262,7 +262,7 @@ def test_align_by_the_detector(tmp_path):
         (tmp_path / f"photos/{name}.png").write_bytes(encode_png(image))
     done = script("align", tmp_path / "photos", tmp_path / "out", "--detector", "mtcnn", "--min-probability", 0.8)
     assert done.returncode == 0, done.stderr
-    assert "dropped a/1.png: no face found" in done.stdout
+    assert "\n  a/1.png: no face found\n" in done.stdout
     facts = json.loads((tmp_path / "out.report.json").read_text())["facts"]
     assert facts["detector"].endswith("probability >= 0.8")
     assert facts["alignment"]["distance_mean"] < 5
@@ -292,6 +292,12 @@ def test_overlap_of_a_training_and_a_test_set(small, faces, tmp_path):
     assert {name.split("/")[0] for name in report["dropped"]} >= {"person_1", "person_2", "person_3"}
     assert len(open_source(tmp_path / "clean.txt")) == 30 - len(report["dropped"])
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
+    (tmp_path / "list.txt").write_text("known_1/0.png 5\nknown_2/0.png 9\n")
+    done = script(*command[:2], tmp_path / "list.txt", *command[3:], "--test-root", tmp_path / "test")
+    assert done.returncode == 0, done.stderr
+    assert "\ntest images               2\n" in done.stdout
+    assert done.stdout.endswith("report: none; --report FILE keeps the names of all\n")
+    assert "\nwarning: same people: the threshold rests on 30 impostor comparisons" in done.stdout
 
 
 def test_align_goes_on_where_it_was_cut_short(faces, csv_of_faces, tmp_path, monkeypatch):
@@ -338,6 +344,9 @@ def test_mistakes_are_named_without_a_traceback(faces, tmp_path):
         ),
         (("convert", faces, faces), "exists; name another place"),
         (("split", faces, tmp_path / "s", "--val-identities", "0"), "one part of the 6 identities is empty"),
+        (("split", faces, tmp_path / "s", "--val-identities", "1.5"), "val_identities must be in 0..1, got 1.5"),
+        (("convert", faces, tmp_path / "c", "--size", "16"), "only a packed set is resized"),
+        (("convert", faces, tmp_path / "c.rec", "--pairs", "pairs.txt"), "only a .bin takes a pairs file"),
         (("pack", faces, tmp_path / "p", "--size", "0"), "--size: expected a whole number from 1 to 4096, got '0'"),
         (("pack", faces, tmp_path / "p", "--size", "-3"), "--size: expected a whole number from 1 to 4096, got '-3'"),
         (("align", faces, "a", "--landmarks", "x", "--size", "0"), "--size: expected a whole number from 1 to 4096"),
@@ -378,3 +387,15 @@ def test_a_report_comes_with_every_command(faces, csv_of_faces, tmp_path):
         assert json.loads(report.read_text())["out"] == str(out)
         assert out.exists()
         assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("verify", "where to write the report (default: none)"),
+        ("overlap", "where to write the report (default: OUT.report.json with --out, else none)"),
+        ("split", "each is drawn by its name, so of a few it is rarely this share"),
+    ],
+)
+def test_the_help_says_what_there_is(command, words):
+    assert words in " ".join(script(command, "--help").stdout.split())
