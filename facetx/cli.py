@@ -1,4 +1,4 @@
-"""What the scripts share: errors without a traceback, and exit codes.
+"""What the scripts share: errors without a traceback, exit codes, and numbers of the command line.
 
 0 done; 2 a mistake, or a disk, that the user can mend; 128 + n stopped by signal n.
 """
@@ -42,3 +42,15 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """For argparse: a whole number of at least ``low``, and at most ``high``."""
+
+    def parse(text: str) -> int:
+        if text.lstrip("-").isdecimal() and low <= int(text) and (high is None or int(text) <= high):
+            return int(text)
+        wanted = f"of {low} or more" if high is None else f"from {low} to {high}"
+        raise argparse.ArgumentTypeError(f"expected a whole number {wanted}, got {text!r}")
+
+    return parse

@@ -57,6 +57,13 @@ class InputContract:
             return (x - mean[0]) / std[0]
         return torch.stack([(channel - m) / s for channel, m, s in zip(x.unbind(1), mean, std)], dim=1)
 
+    def __str__(self) -> str:
+        """In words, for a log: ``112x112 BGR, (x - 127.5) / 128, aligned to arcface``."""
+        mean, std = (", ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
+        mean, std = (f"({text})" if "," in text else text for text in (mean, std))
+        scaled = "raw 0..255" if (self.mean, self.std) == ((0.0,), (1.0,)) else f"(x - {mean}) / {std}"
+        return f"{self.size}x{self.size} {self.color}, {scaled}, aligned to {self.alignment}"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``InputContract(**d)`` takes them back."""
         return asdict(self)

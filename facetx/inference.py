@@ -1,5 +1,6 @@
 """Models to use: create by name, load from a run, embed, compare, evaluate."""
 
+import inspect
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 from facetx.backbones import BACKBONES
 from facetx.config.settings import ModelSettings
 from facetx.contract import InputContract
+from facetx.data.codec import resize
 from facetx.data.folder import read_image
 from facetx.errors import DataError
 from facetx.evaluators import EVALUATORS
@@ -68,13 +70,17 @@ class FaceModel:
         meta: What its checkpoint says of it: step, settings, metrics.
 
     Images are given as paths, PIL images, uint8 RGB arrays (H, W, 3), or uint8 RGB tensors (3, H, W); one, or many.
-    They are aligned faces of the contract's size.
+    They are aligned faces, square, and resized to the contract's size.
     """
 
     def __init__(self, backbone: Any, device: str = "auto", meta: dict[str, Any] | None = None):
         self.device = pick_device(device)
         self.backbone = backbone.to(self.device).eval()
         self.meta = meta or {}
+
+    def __repr__(self) -> str:
+        name = self.meta["settings"]["model"]["name"] if self.meta else type(self.backbone).__name__
+        return f"FaceModel({name} on {self.device}: {self.contract} -> {self.backbone.embedding_dim} numbers)"
 
     @property
     def contract(self) -> InputContract:
@@ -92,33 +98,42 @@ class FaceModel:
             batch_size: Images a forward pass.
             keypoints: (N, 5, 2) in [0, 1] as (x, y), for a backbone that needs them.
         """
-        faces = _Given(images, keypoints)
+        faces = _Given(images, self.contract.size, keypoints)
         embeddings = embed_dataset(self.backbone, faces, batch_size=batch_size, device=self.device, flip=flip)
         return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True).clip(1e-12)
 
-    def compare(self, a: Any, b: Any, flip: bool = True) -> float:
-        """The cosine in [-1, 1] between the embeddings of two faces: higher is more alike."""
-        first, second = self.embed([a, b], flip=flip)
+    def compare(self, a: Any, b: Any, flip: bool = True, keypoints: np.ndarray | None = None) -> float:
+        """The cosine in [-1, 1] between the embeddings of two faces: higher is more alike.
+
+        Arguments as in ``embed``; ``keypoints`` are (2, 5, 2), of ``a`` and of ``b``.
+        """
+        first, second = self.embed([a, b], flip=flip, keypoints=keypoints)
         return float(first @ second)
 
     def evaluate(self, evaluator: Any, **args: Any) -> Any:
         """The result of a benchmark, given as an evaluator or as its name and arguments:
-        ``model.evaluate("lfw", images="lfw/images", pairs="lfw/pairs.txt").table()``."""
+        ``model.evaluate("lfw", images="lfw/images", pairs="lfw/pairs.txt").table()``.
+
+        By name its ``size``, to which images are resized, is the contract's unless it is given.
+        """
         if isinstance(evaluator, str):
-            evaluator = EVALUATORS[evaluator](**args)
+            builder = EVALUATORS[evaluator]
+            if "size" in inspect.signature(builder).parameters:
+                args = {"size": self.contract.size, **args}
+            evaluator = builder(**args)
         return evaluator.result(self.backbone, device=self.device)
 
 
 class _Given:
-    """Images from a notebook as a data set."""
+    """Images from a notebook as a data set, the square ones resized to ``size`` pixels a side."""
 
     name = "images"
     num_classes = 1
 
-    def __init__(self, images: Any, keypoints: np.ndarray | None):
+    def __init__(self, images: Any, size: int, keypoints: np.ndarray | None):
         one = images.ndim < 4 if isinstance(images, np.ndarray | Tensor) else isinstance(images, str | Path)
         many = images if isinstance(images, Iterable) and not one else [images]
-        self.images = [_to_array(image) for image in many]
+        self.images = [_resized(_to_array(image), size) for image in many]
         if not self.images:
             raise DataError("no images were given")
         if keypoints is not None and len(keypoints) != len(self.images):
@@ -134,6 +149,11 @@ class _Given:
         if self.keypoints is not None:
             item["keypoints"] = np.asarray(self.keypoints[index], np.float32)
         return item
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    height, width, _ = image.shape
+    return resize(image, size) if height == width != size else image
 
 
 def _to_array(image: Any) -> np.ndarray:

@@ -10,24 +10,26 @@ python scripts/benchmark.py ijbc                               # templates, 1:1 
 
 import argparse
 import multiprocessing
+import sys
 import time
 from importlib.util import find_spec
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import nn
+from facetx.cli import run_script, whole
 
-from facetx.backbones import BACKBONES
-from facetx.data import DATASETS
-from facetx.data.loader import StepSampler, TrainingItems, batches_of, training_loader
-from facetx.data.samplers import shuffled
-from facetx.heads import HEADS
-from facetx.metrics.roc import tar_at_far
-from facetx.metrics.templates import pool_templates, search_templates, template_scores
-from facetx.metrics.verification import tenfold_accuracy
-from facetx.training.compare import peak_memory
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+
+def main(args: argparse.Namespace) -> int:
+    if "device" in args:
+        from facetx.training.build import pick_device
+
+        args.device = pick_device(args.device).type
+    args.run(args)
+    return 0
 
 
 def heads(args: argparse.Namespace) -> None:
@@ -36,6 +38,13 @@ def heads(args: argparse.Namespace) -> None:
     Engines take turns and the fastest step of each counts, since other work on the machine only ever adds. Memory is
     the peak beyond the weights and one gradient of their size; on CPU, of a fresh process's resident memory.
     """
+    from facetx.config.parts import args_model
+    from facetx.errors import ConfigError
+    from facetx.heads import HEADS
+
+    known = [name for name in HEADS.names() if "engine" in args_model(HEADS[name], ()).model_fields]
+    if args.head not in known:
+        raise ConfigError(f"--head {args.head}: is no class-centre head; they are {', '.join(known)}")
     classes = args.classes or (1_000_000 if args.device == "cuda" else 200_000)
     batch = args.batch or (1024 if args.device == "cuda" else 256)
     print(f"{args.head}, {classes:,} classes, batch {batch:,}, dimension {args.dim}, {_machine(args.device)}")
@@ -65,6 +74,10 @@ def heads(args: argparse.Namespace) -> None:
 
 def _head_step(engine: str, name: str, classes: int, batch: int, dim: int, device: str):
     """A head and a function that runs one step of it, from no gradients to all gradients."""
+    import torch
+
+    from facetx.heads import HEADS
+
     torch.manual_seed(0)
     with torch.device(device):
         head = HEADS.create(name, embedding_dim=dim, num_classes=classes, engine=engine)
@@ -80,6 +93,8 @@ def _head_step(engine: str, name: str, classes: int, batch: int, dim: int, devic
 
 def _extra_bytes(engine: str, name: str, classes: int, batch: int, dim: int, device: str) -> int:
     """Peak memory of one step beyond the weights and a gradient of their size."""
+    import torch
+
     _head_step(engine, name, 64, batch, dim, device)[1]()  # libraries and threads take their own memory now
     head, step = _head_step(engine, name, classes, batch, dim, device)
     gradient = torch.ones_like(head.weight)
@@ -105,10 +120,17 @@ def backbones(args: argparse.Namespace) -> None:
     many there are; on CUDA with all layers, in bf16 under torch.compile. Models take turns and the fastest pass of each
     counts. Step memory: see ``_step_bytes``. Rows of a library that is not installed are left out, and named.
     """
+    import torch
+
+    from facetx.errors import ConfigError
+
     cuda = args.device == "cuda"
     batch = args.batch or (256 if cuda else 4)
     depth = args.depth or (None if cuda else 4)
     backend = args.compile or ("inductor" if cuda else None)
+    if backend not in (None, *torch.compiler.list_backends(exclude_tags=())):
+        usual = ", ".join(torch.compiler.list_backends())
+        raise ConfigError(f"--compile {backend}: is no backend of torch.compile; the usual ones are {usual}")
     print(f"batch {batch:,}, {depth or 'all'} layers, {'bf16' if cuda else 'fp32'}, "
           f"{f'compiled by {backend}' if backend else 'eager'}, {_machine(args.device)}")  # fmt: skip
     groups = [[n for n in GROUPS[g] if backend or "eager" not in n] for g in args.groups]
@@ -137,8 +159,10 @@ def backbones(args: argparse.Namespace) -> None:
                   f"{weights:9.1f} MiB{mib:9.1f} MiB  x {memory[name] / memory[names[0]]:5.3f}")  # fmt: skip
 
 
-def _network(name: str, depth: int | None) -> tuple[nn.Module, int]:
+def _network(name: str, depth: int | None) -> "tuple[nn.Module, int]":
     """A network of ``GROUPS`` and the side of its images. ``depth`` layers, or as many as it was published with."""
+    from facetx.backbones import BACKBONES
+
     layers = {} if depth is None else {"depth": depth}
     if name == "facetx vit_p8s8":
         return BACKBONES.create("vit_p8s8", dropout=0.0, **layers), 112
@@ -160,12 +184,14 @@ def _network(name: str, depth: int | None) -> tuple[nn.Module, int]:
     return model, 112
 
 
-def _passes(name: str, depth: int | None, batch: int, device: str, backend: str | None) -> tuple[nn.Module, Any, Any]:
+def _passes(name: str, depth: int | None, batch: int, device: str, backend: str | None) -> "tuple[nn.Module, Any, Any]":
     """A model and functions that run one forward pass, and one training step, of it.
 
     With a ``backend`` of torch.compile, each of the two is one graph for this batch, or raises: one that falls apart,
     or that the limit of graphs leaves eager, must not be measured for a compiled one.
     """
+    import torch
+
     torch.manual_seed(0)
     model, side = _network(name, depth)
     model.to(device)
@@ -190,12 +216,14 @@ def _passes(name: str, depth: int | None, batch: int, device: str, backend: str 
     return model, forward, step
 
 
-def _step_bytes(model: nn.Module, step: Any, device: str) -> int:
+def _step_bytes(model: "nn.Module", step: Any, device: str) -> int:
     """Memory of a training step beyond weights and gradients, which are there already.
 
     On CUDA the peak of what is allocated. On CPU what autograd keeps for the backward pass, each storage once and the
     weights left out: exact, where a process's resident memory is not.
     """
+    import torch
+
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -215,12 +243,16 @@ def _step_bytes(model: nn.Module, step: Any, device: str) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def _weight_bytes(model: nn.Module) -> int:
+def _weight_bytes(model: "nn.Module") -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 def data(args: argparse.Namespace) -> None:
     """Images a second that the training loader gives, without a network behind it."""
+    from facetx.data import DATASETS
+    from facetx.data.loader import StepSampler, TrainingItems, batches_of, training_loader
+    from facetx.data.samplers import shuffled
+
     sets = {"synthetic_faces": DATASETS.create("synthetic_faces", identities=50, images_per_identity=20)}
     if args.root:
         sets["image_folder"] = DATASETS.create("image_folder", root=args.root)
@@ -239,6 +271,15 @@ def data(args: argparse.Namespace) -> None:
 
 def metrics(args: argparse.Namespace) -> None:
     """Accuracy over ten folds of pairs, against the field's way of a loop over thresholds: the same values."""
+    import numpy as np
+
+    from facetx.errors import ConfigError
+    from facetx.metrics.verification import tenfold_accuracy
+
+    if args.pairs % 20:
+        raise ConfigError(
+            f"--pairs {args.pairs}: is no multiple of 20, as ten folds of as many same as other pairs need"
+        )
     rng = np.random.default_rng(0)
     same = np.tile(np.repeat([True, False], args.pairs // 20), 10)
     fold = np.repeat(np.arange(10), args.pairs // 10)
@@ -254,8 +295,10 @@ def metrics(args: argparse.Namespace) -> None:
           f"{(end - middle) / (middle - start):.1f} times as long")  # fmt: skip
 
 
-def _fold_accuracies_by_loops(scores: np.ndarray, same: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def _fold_accuracies_by_loops(scores: "np.ndarray", same: "np.ndarray", fold: "np.ndarray") -> "np.ndarray":
     """For each fold the accuracy at the squared distance (0 to 4 by 0.01) that is best on the other folds."""
+    import numpy as np
+
     distances = 2 - 2 * scores
     grid = np.arange(0, 4, 0.01)
     accuracies = []
@@ -268,6 +311,11 @@ def _fold_accuracies_by_loops(scores: np.ndarray, same: np.ndarray, fold: np.nda
 
 def ijbc(args: argparse.Namespace) -> None:
     """IJB-C's own numbers of images, templates, pairs, probes and galleries, on simulated embeddings of 512 numbers."""
+    import numpy as np
+
+    from facetx.metrics.roc import tar_at_far
+    from facetx.metrics.templates import pool_templates, search_templates, template_scores
+
     images, templates, pairs, genuine, galleries = 469_375, 23_124, 15_658_489, 19_557, (1772, 1759)
     rng = np.random.default_rng(0)
     of_gallery = np.arange(sum(galleries))  # the first templates are the galleries, one a subject
@@ -308,10 +356,16 @@ def ijbc(args: argparse.Namespace) -> None:
 
 
 def _peak_bytes(device: str) -> int:
+    import torch
+
+    from facetx.training.compare import peak_memory
+
     return peak_memory(torch.device(device))
 
 
 def _timed(step, device: str) -> float:
+    import torch
+
     # On one CPU thread its own time counts: what other programs take of the core is left out.
     clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     if device == "cuda":
@@ -324,51 +378,57 @@ def _timed(step, device: str) -> float:
 
 
 def _machine(device: str) -> str:
+    import torch
+
     if device == "cuda":
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     return f"CPU with {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def main() -> None:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="what")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="what")
 
     command = commands.add_parser("heads", help="time and memory of a class-centre head, by engine")
     command.add_argument("--head", default="cosface", help="a class-centre head's name (default: cosface)")
-    command.add_argument("--engines", nargs="+", default=["full", "chunked"], help="ratios are to the first")
-    command.add_argument("--classes", type=int, help="default: 200,000 on CPU, 1,000,000 on a GPU")
-    command.add_argument("--batch", type=int, help="default: 256 on CPU, 1,024 on a GPU")
-    command.add_argument("--dim", type=int, default=512, help="width of the embeddings (default: 512)")
-    command.add_argument("--steps", type=int, default=5, help="timed steps an engine (default: 5)")
-    command.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    command.add_argument(
+        "--engines",
+        nargs="+",
+        choices=["full", "chunked", "sampled"],
+        default=["full", "chunked"],
+        help="ratios are to the first",
+    )
+    command.add_argument("--classes", type=whole(2), help="default: 200,000 on CPU, 1,000,000 on a GPU")
+    command.add_argument("--batch", type=whole(1), help="default: 256 on CPU, 1,024 on a GPU")
+    command.add_argument("--dim", type=whole(1), default=512, help="width of the embeddings (default: 512)")
+    command.add_argument("--steps", type=whole(1), default=5, help="timed steps an engine (default: 5)")
+    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     command.set_defaults(run=heads)
 
     command = commands.add_parser("backbones", help="forward, training step and memory, against timm and vit-pytorch")
     command.add_argument("--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="default: all")
-    command.add_argument("--batch", type=int, help="default: 4 on CPU, 256 on a GPU")
-    command.add_argument("--depth", type=int, help="layers (default: 4 on CPU, all on a GPU)")
+    command.add_argument("--batch", type=whole(1), help="default: 4 on CPU, 256 on a GPU")
+    command.add_argument("--depth", type=whole(1), help="layers (default: 4 on CPU, all on a GPU)")
     command.add_argument("--compile", metavar="BACKEND", help="of torch.compile (default: none; on a GPU inductor)")
-    command.add_argument("--steps", type=int, default=5, help="timed passes a model (default: 5)")
-    command.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    command.add_argument("--steps", type=whole(1), default=5, help="timed passes a model (default: 5)")
+    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     command.set_defaults(run=backbones)
 
     command = commands.add_parser("data", help="images a second that a loader gives")
     command.add_argument("--root", help="a folder of identities, to measure reading files too")
-    command.add_argument("--batch", type=int, default=64)
-    command.add_argument("--steps", type=int, default=10, help="timed batches (default: 10)")
-    command.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="default: 0 2")
+    command.add_argument("--batch", type=whole(1), default=64)
+    command.add_argument("--steps", type=whole(1), default=10, help="timed batches (default: 10)")
+    command.add_argument("--workers", type=whole(0), nargs="+", default=[0, 2], help="default: 0 2")
     command.set_defaults(run=data)
 
     command = commands.add_parser("metrics", help="fold accuracy against plain loops")
-    command.add_argument("--pairs", type=int, default=6000, help="a multiple of 20 (default: 6,000)")
+    command.add_argument("--pairs", type=whole(20), default=6000, help="a multiple of 20 (default: 6,000)")
     command.set_defaults(run=metrics)
 
     command = commands.add_parser("ijbc", help="template pooling, 1:1 and 1:N at the size of IJB-C")
     command.set_defaults(run=ijbc)
-
-    args = parser.parse_args()
-    args.run(args)
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(arguments(), main))

@@ -10,13 +10,13 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from facetx.cli import run_script
+from facetx.cli import run_script, whole
 
 
 def main(args: argparse.Namespace) -> int:
     from facetx.backbones.importers import IMPORTERS
     from facetx.config.settings import InputSettings, ModelSettings
-    from facetx.errors import ConfigError, UnknownNameError, did_you_mean
+    from facetx.errors import CheckpointError, ConfigError, UnknownNameError, did_you_mean
     from facetx.nn.profile import parameter_count
     from facetx.training import build_backbone
     from facetx.training.checkpoint import load_weights, save_checkpoint, sha256
@@ -30,7 +30,11 @@ def main(args: argparse.Namespace) -> int:
     importer = IMPORTERS[args.source]
     if args.heads is not None and args.source != "cct":
         raise ConfigError(f"--heads: the weights of {args.source} say it themselves; leave it out")
-    name, sizes, weights = importer(read_weights(file), **({"heads": args.heads} if args.heads else {}))
+    state = read_weights(file)
+    try:
+        name, sizes, weights = importer(state, **({"heads": args.heads} if args.heads else {}))
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from error
 
     given = {"color": args.color, "mean": args.mean, "std": args.std}
     contract = dataclasses.replace(importer.contract, **{k: v for k, v in given.items() if v is not None})
@@ -63,5 +67,7 @@ if __name__ == "__main__":
     parser.add_argument("--color", choices=["RGB", "BGR"], help="channel order, where it is not the program's usual")
     parser.add_argument("--mean", type=float, nargs="+", help="in 0..255, where it is not the program's usual")
     parser.add_argument("--std", type=float, nargs="+", help="in 0..255, where it is not the program's usual")
-    parser.add_argument("--heads", type=int, help="of a CCT whose heads are not 64 wide")
+    parser.add_argument(
+        "--heads", type=whole(1), help="of a CCT of a width that is not the authors', or with heads not 64 wide"
+    )
     sys.exit(run_script(parser, main))

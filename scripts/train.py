@@ -20,6 +20,9 @@ def main(args: argparse.Namespace) -> int:
     if outcome.signal:
         print(f"stopped by signal {outcome.signal} at step {outcome.step}; the same command goes on from there")
         return 128 + outcome.signal
+    if not outcome.seconds:
+        print(f"nothing was left to train: step {outcome.step} of {outcome.total_steps}")
+        return 0
     for name, result in outcome.results.items():
         first = list(result.summary().items())[:2]
         print(f"{name}: {', '.join(f'{key} {value:.4f}' for key, value in first) or 'no numbers for this head'}")

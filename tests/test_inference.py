@@ -8,6 +8,7 @@ from PIL import Image
 import facetx
 from facetx.config import check_settings
 from facetx.errors import CheckpointError, DataError, UnknownNameError
+from facetx.inference import FaceModel
 from facetx.training import start_run
 
 
@@ -71,6 +72,55 @@ def test_compare_tells_people_apart(run_folder, faces):
     same = model.compare(faces / "person_1/0.png", faces / "person_1/1.png")
     other = model.compare(faces / "person_1/0.png", faces / "person_4/1.png")
     assert -1 <= other < same <= 1.0001
+
+
+def test_square_faces_of_another_size_are_resized(run_folder, faces, tmp_path):
+    model = facetx.load_model(run_folder)
+    large = Image.open(faces / "person_2/0.png").resize((112, 112))
+    np.testing.assert_allclose(model.embed(large), model.embed(large.resize((32, 32), Image.Resampling.BILINEAR)))
+    assert model.compare(large, faces / "person_2/0.png") > 0.9
+
+    for person in "ab":
+        (tmp_path / person).mkdir()
+        for i in (1, 2):
+            large.save(tmp_path / f"{person}/{person}_{i:04d}.png")
+    (tmp_path / "pairs.txt").write_text("2\t1\na\t1\t2\na\t1\tb\t1\nb\t1\t2\na\t2\tb\t1\n")
+    lfw = {"images": str(tmp_path), "pairs": str(tmp_path / "pairs.txt")}
+    assert len(model.evaluate("lfw", **lfw).scores) == 4
+    with pytest.raises(DataError, match="112x112"):
+        model.evaluate("lfw", **lfw, size=112)
+
+
+def test_compare_takes_the_keypoints_that_a_backbone_needs():
+    sizes = {"image_size": 32, "depth": 1}
+    model = FaceModel(facetx.create_backbone("vit_kprpe_tiny", **sizes), "cpu")
+    a, b = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    points = np.random.default_rng(0).random((2, 5, 2), np.float32)
+    first, second = model.embed([a, b], keypoints=points)
+    assert model.compare(a, b, keypoints=points) == pytest.approx(float(first @ second))
+    with pytest.raises(DataError, match="keypoints"):
+        model.compare(a, b)
+
+
+def test_a_model_says_what_it_is(run_folder):
+    words = "32x32 BGR, (x - 127.5) / 128, aligned to arcface -> 16 numbers)"
+    model = facetx.load_model(run_folder, "cpu")
+    assert repr(model) == f"FaceModel(vit_p8s8_tiny on cpu: {words}"
+    assert repr(FaceModel(model.backbone, "cpu")) == f"FaceModel(FaceTransformer on cpu: {words}"
+
+
+@pytest.mark.parametrize(
+    ("contract", "words"),
+    [
+        (facetx.InputContract(mean=(0,), std=(1,)), "112x112 RGB, raw 0..255, aligned to arcface"),
+        (
+            facetx.InputContract(64, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4)),
+            "64x64 RGB, (x - (123.7, 116.3, 103.5)) / (58.4, 57.1, 57.4), aligned to arcface",
+        ),
+    ],
+)
+def test_a_contract_in_words(contract, words):
+    assert str(contract) == words
 
 
 def test_evaluate_by_name(run_folder, faces):

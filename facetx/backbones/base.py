@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from facetx.contract import InputContract
-from facetx.errors import CheckpointError
+from facetx.errors import CheckpointError, some
 from facetx.nn.tokens import check_size
 
 
@@ -37,57 +37,45 @@ class Backbone(nn.Module):
         return self.neck(self.features(images))
 
 
-class Renamed(dict[str, Tensor]):
-    """A state dict under our names, which raises ``CheckpointError`` where one is read that it does not have.
-
-    Args:
-        source: Whose weights they are, for the message.
-        missing: Their names that were not found.
-
-    ``unknown`` are their names that stand in no table.
-    """
-
-    def __init__(self, source: str, missing: set[str]):
-        super().__init__()
-        self.source = source
-        self.missing = missing
-        self.unknown: list[str] = []
-
-    def __missing__(self, key: str) -> Tensor:
-        raise CheckpointError(
-            f"not a state dict of {self.source}: unknown keys {_few(self.unknown)}, "
-            f"missing {_few(sorted(self.missing) or [key])}"
-        )
-
-
 def rename_state(
-    state: Mapping[str, Tensor], table: Mapping[str, str], source: str, ignored: Iterable[str] = ()
-) -> Renamed:
+    state: Mapping[str, Tensor],
+    table: Mapping[str, str],
+    source: str,
+    needs: Iterable[str],
+    ignored: Iterable[str] = (),
+) -> dict[str, Tensor]:
     """Another program's state dict under our names.
 
     Args:
         state: Its tensors; prefixes as ``without_prefix`` knows them are taken off.
         table: Its names of modules or parameters -> ours, "#" for a layer's number.
         source: The program's name, for the message.
+        needs: Its names of the tensors that the network's sizes are read from.
         ignored: Its names of what we do not take: a head.
 
     Names that stand in no table stay as they are, so that whoever loads the weights can list them beside those that
-    are missing or misshaped.
+    are missing or misshaped. Raises ``CheckpointError`` where one of ``needs`` is missing, since there is no network
+    then to compare with.
     """
     state = without_prefix(state)
     patterns = {theirs: re.compile(re.escape(theirs).replace(r"\#", r"(\d+)") + r"(?=\.|$)") for theirs in table}
-    renamed = Renamed(source, missing=set(table))
+    renamed: dict[str, Tensor] = {}
+    unknown = []
     for key, value in state.items():
         for theirs, pattern in patterns.items():
             if match := pattern.match(key):
                 ours = table[theirs].replace("#", match.group(1)) if match.groups() else table[theirs]
                 renamed[ours + key[match.end() :]] = torch.as_tensor(value)
-                renamed.missing.discard(theirs)
                 break
         else:
             if not key.startswith(tuple(ignored)):
                 renamed[key] = torch.as_tensor(value)
-                renamed.unknown.append(key)
+                unknown.append(key)
+    if missing := [key for key in needs if key not in state]:
+        raise CheckpointError(
+            f"not a state dict of {source}: missing {some(missing, show=12)}; "
+            f"unknown {some(unknown, show=12) or 'none'}"
+        )
     return renamed
 
 
@@ -97,10 +85,6 @@ def without_prefix(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     while state and (prefix := next((p for p in prefixes if all(key.startswith(p) for key in state)), "")):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
-
-
-def _few(names: list[str]) -> str:
-    return str(names) if len(names) <= 12 else f"{names[:12]} and {len(names) - 12} more"
 
 
 def layer_count(state: Mapping[str, Tensor], prefix: str = "encoder.blocks.") -> int:

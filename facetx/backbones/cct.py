@@ -96,6 +96,15 @@ _NAMES = {
     "classifier.blocks.#.linear2": "encoder.blocks.#.mlp.3",
 }
 
+_NEEDS = (
+    "tokenizer.conv_layers.0.0.weight",
+    "classifier.positional_emb",
+    "classifier.norm.weight",
+    "classifier.blocks.0.linear1.weight",
+)
+# Widths that they publish, in which each head has 64.
+_WIDTHS = (128, 256, 384)
+
 
 def convert_cct(state: Mapping[str, Tensor], heads: int | None = None) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """The authors' weights as ours.
@@ -103,18 +112,23 @@ def convert_cct(state: Mapping[str, Tensor], heads: int | None = None) -> tuple[
     Args:
         state: A state dict under the names of SHI-Labs' Compact-Transformers, with learned positions.
             ``classifier.fc``, their head, is left out.
-        heads: Of the attention; ``dim / 64``, as in all that they publish, unless given.
+        heads: Of the attention, which the weights do not show. ``dim / 64``, as in all that they publish, unless given;
+            for another width than theirs it must be.
 
     Returns the backbone's name, its arguments, and its state dict. Raises ``CheckpointError`` where they cannot be read
     from the weights.
     """
-    renamed = rename_state(state, _NAMES, "CCT", ignored=["classifier.fc"])
+    renamed = rename_state(state, _NAMES, "CCT", _NEEDS, ignored=["classifier.fc"])
     kernel, layers = renamed["tokens.layers.0.weight"].shape[-1], layer_count(renamed, "tokens.layers.")
     for layer in reversed(range(layers)):  # a convolution, its ReLU and its pool are three modules of ours
-        renamed[f"tokens.layers.{3 * layer}.weight"] = renamed.pop(f"tokens.layers.{layer}.weight")
+        if (key := f"tokens.layers.{layer}.weight") in renamed:
+            renamed[f"tokens.layers.{3 * layer}.weight"] = renamed.pop(key)
     dim, depth = renamed["encoder.norm.weight"].shape[0], layer_count(renamed)
-    if heads is None and dim % 64:
-        raise CheckpointError(f"a CCT of width {dim} has no heads of 64; say how many it has (--heads)")
+    if heads is None and dim not in _WIDTHS:
+        raise CheckpointError(
+            f"a CCT of width {dim} is none of the authors' ({', '.join(map(str, _WIDTHS))}, in heads of 64), and the "
+            "weights do not show how many heads they have; say it (--heads)"
+        )
     side = round(renamed["positions.positions"].shape[1] ** 0.5)
     if (kernel, layers) not in ((3, 1), (7, 2)):
         raise CheckpointError(f"a CCT with {layers} convolutions of {kernel}x{kernel} has no builder; 3x1 and 7x2 have")

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from torch import Tensor, nn
 
 from facetx.backbones.base import Backbone, rename_state, without_prefix
-from facetx.backbones.face_transformer import BASE, NAMES, TINY, einops_patches, encoder_args
+from facetx.backbones.face_transformer import BASE, NAMES, NEEDS, TINY, einops_patches, encoder_args
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError, some
 from facetx.nn import ClassToken, Encoder, EncoderSizes, FaceTransformer, LearnedPositions, StemTokens
@@ -154,7 +154,9 @@ def convert_effnet_vit(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]
     parts = ("_conv_stem", "_bn0", "_blocks.0", "_blocks.1", "_blocks.2")
     names = {f"{stem}{part}": f"tokens.stem.{part}" for part in parts} | {vit + k: v for k, v in NAMES.items()}
     unused = [f"{stem}{part}" for part in ("_blocks.", "_conv_head.", "_bn1.", "_fc.")]
-    renamed = rename_state(state, names, "Face Transformer's EfficientNet fork", ["loss.", f"{vit}loss.", *unused])
+    needs = [vit + key for key in (*NEEDS, "patch_to_embedding.bias")]
+    ignored = ["loss.", f"{vit}loss.", *unused]
+    renamed = rename_state(state, names, "Face Transformer's EfficientNet fork", needs, ignored)
     for kind in ("weight", "bias"):
         renamed[f"tokens.patches.proj.{kind}"] = renamed.pop(f"tokens.proj.{kind}")
     renamed["tokens.patches.proj.weight"] = einops_patches(renamed["tokens.patches.proj.weight"], patch=4)

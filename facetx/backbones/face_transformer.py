@@ -83,6 +83,14 @@ NAMES = {
     "transformer.layers.#.1.fn.fn.net.0": "encoder.blocks.#.mlp.0",
     "transformer.layers.#.1.fn.fn.net.3": "encoder.blocks.#.mlp.3",
 }
+# Of these, what the sizes are read from.
+NEEDS = (
+    "pos_embedding",
+    "patch_to_embedding.weight",
+    "mlp_head.0.weight",
+    "transformer.layers.0.0.fn.fn.to_qkv.weight",
+    "transformer.layers.0.1.fn.fn.net.0.weight",
+)
 
 
 def convert_face_transformer(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
@@ -95,7 +103,7 @@ def convert_face_transformer(state: Mapping[str, Tensor]) -> tuple[str, dict[str
     model ``contract = InputContract(mean=(0,), std=(1,))``. Raises ``CheckpointError`` where they cannot be read from
     the weights.
     """
-    renamed = rename_state(state, NAMES, "Face Transformer", ignored=["loss."])
+    renamed = rename_state(state, NAMES, "Face Transformer", NEEDS, ignored=["loss."])
     weight = renamed["tokens.proj.weight"]  # (dim, patch * patch * 3)
     patch = round((weight.shape[1] / 3) ** 0.5)
     if patch == 8:  # cut by einops

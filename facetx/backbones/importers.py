@@ -38,6 +38,8 @@ class Importer:
         """``convert``, which raises ``CheckpointError`` whatever is wrong with the state dict."""
         try:
             return self.convert(state, **options)
+        except CheckpointError:
+            raise
         except (LookupError, RuntimeError, ValueError, ArithmeticError) as error:  # sizes that no network has
             raise CheckpointError(f"not a state dict of {self.source}: {error}") from error
 

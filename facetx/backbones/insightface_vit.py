@@ -99,7 +99,8 @@ def convert_insightface_vit(state: Mapping[str, Tensor]) -> tuple[str, dict[str,
     Returns the backbone's name, its arguments, and its state dict. Raises ``CheckpointError`` where they cannot be read
     from the weights.
     """
-    renamed = rename_state(state, VIT_NAMES, "InsightFace's ViT", ignored=["mask_token"])
+    needs = ("norm.weight", "feature.2.weight")
+    renamed = rename_state(state, VIT_NAMES, "InsightFace's ViT", needs, ignored=["mask_token"])
     dim, depth = renamed["encoder.norm.weight"].shape[0], layer_count(renamed)
     names = {(256, 12): "t", (512, 12): "s", (512, 24): "b", (768, 24): "l"}
     if (dim, depth) not in names:

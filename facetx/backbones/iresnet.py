@@ -114,7 +114,7 @@ def convert_iresnet(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any], d
     Returns the backbone's name, its arguments, and its state dict. Raises ``CheckpointError`` where they cannot be read
     from the weights.
     """
-    renamed = rename_state(state, _NAMES, "InsightFace's IResNet")
+    renamed = rename_state(state, _NAMES, "InsightFace's IResNet", needs=["fc.weight"])
     embedding_dim, width = renamed["neck.2.weight"].shape
     blocks = tuple(layer_count(renamed, f"features.layer{i}.") for i in (1, 2, 3, 4))
     names = {sizes: name for name, sizes in _BLOCKS.items()}

@@ -87,7 +87,15 @@ def convert_kprpe(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any], dic
     from the weights, and for a table that layers or heads share.
     """
     names = {**VIT_NAMES, "keypoint_linear": "bias.table"}
-    renamed = rename_state(state, names, "CVLface's KP-RPE", ignored=["mask_token"])
+    needs = (
+        "pos_embed",
+        "patch_embed.proj.weight",
+        "blocks.0.mlp.fc1.weight",
+        "norm.weight",
+        "feature.2.weight",
+        "keypoint_linear.weight",
+    )
+    renamed = rename_state(state, names, "CVLface's KP-RPE", needs, ignored=["mask_token"])
     dim, depth = renamed["encoder.norm.weight"].shape[0], layer_count(renamed)
     patch_size = renamed["tokens.proj.weight"].shape[-1]
     buckets = 49  # of ratio 1.9

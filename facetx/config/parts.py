@@ -14,7 +14,6 @@ from pydantic_core import CoreSchema
 from facetx.errors import ConfigError, FacetxError
 from facetx.registry import Registry
 
-
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 

@@ -222,7 +222,7 @@ def describe_run(run: Run) -> str:
         f"  data        {len(run.dataset):,} images of {run.dataset.num_classes:,} identities",
         f"  backbone    {p.parameters / 1e6:.2f} M parameters, {p.macs / 1e9:.3f} GMACs an image "
         f"({(p.macs - p.attention_macs) / 1e9:.3f} without the attention products)",
-        f"  head        {head / 1e6:.2f} M parameters",
+        *([f"  head        {head / 1e6:.2f} M parameters"] if head else []),
         f"  trained     {what_is_trained(run)}",
         f"  input       {run.backbone.contract}",
         f"  steps       {run.total_steps:,} of {s.train.batch_size} images: {epochs:.2f} epochs of "

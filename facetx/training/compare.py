@@ -28,8 +28,8 @@ from facetx.files import write_file
 from facetx.nn.profile import parameter_count
 from facetx.training.build import Run, build, describe_run
 from facetx.training.checkpoint import find_checkpoint, load_weights
-from facetx.training.loop import DivergedError, evaluate
-from facetx.training.run import SETTINGS, start_run
+from facetx.training.loop import SETTINGS, DivergedError, evaluate
+from facetx.training.run import start_run
 from facetx.training.sinks import read_rows
 
 log = logging.getLogger("facetx")

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facetx.config import Settings
+from facetx.config import Settings, to_yaml
 from facetx.data.loader import Batch, batches_of, training_loader
 from facetx.errors import ConfigError, DataError, FacetxError, some
+from facetx.files import write_file
 from facetx.optim import MovingAverage, averaged, gradient_norm, rate_at
 from facetx.training.build import Run, build, describe_run, open_data
 from facetx.training.checkpoint import Checkpoint
@@ -23,6 +24,7 @@ from facetx.training.state import Progress, restore, save
 from facetx.training.transfer import hold_backbone
 
 log = logging.getLogger("facetx")
+SETTINGS = "settings.yaml"
 
 
 class DivergedError(FacetxError):
@@ -45,7 +47,7 @@ class Outcome:
 
     step: int
     total_steps: int
-    run: Run
+    run: Run = field(repr=False)
     signal: int = 0
     results: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
@@ -57,24 +59,28 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
 
     Args:
         settings: Of the run.
-        folder: Takes ``checkpoints/``, ``metrics.jsonl`` and ``tensorboard/``.
+        folder: Takes ``settings.yaml``, ``checkpoints/``, ``metrics.jsonl`` and ``tensorboard/``, once all is built and
+            restored, and only where a step is left.
         start_from: Where to go on. With the same settings the run then ends with the weights of an unbroken one,
             bit for bit on CPU.
 
     Raises ``FacetxError`` for what the user can mend, ``DivergedError`` where training fell apart.
     """
     torch.set_float32_matmul_precision("high")
-    folder.mkdir(parents=True, exist_ok=True)
     run = build(settings, start_from)
-    log.info("%s", describe_run(run))
+    log.info("the run:\n%s", describe_run(run))
     ema = MovingAverage(run.backbone, settings.optim.ema) if settings.optim.ema else None
     progress = Progress()
     start = restore(run, ema, progress, start_from) if start_from else 0
+    if start >= run.total_steps:
+        return Outcome(start, run.total_steps, run)
     open_data(run)
     if settings.train.compile:
         run.backbone.compile()
     sampler = run.sampler(start)
     loader = training_loader(run.items, sampler, settings.data.workers, pin_memory=run.device.type == "cuda")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder / SETTINGS, to_yaml(settings))
     sinks: list[Sink] = [
         JsonLines(folder / "metrics.jsonl", start),
         TensorBoard(folder / "tensorboard", start),
@@ -123,8 +129,9 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
             for sink in sinks:
                 sink.close()
     outcome.seconds = time.perf_counter() - started
-    share = outcome.evaluating / outcome.seconds
-    log.info("%.0f s, of which evaluations took %.0f s (%.1f %%)", outcome.seconds, outcome.evaluating, 100 * share)
+    if outcome.evaluating:
+        share = outcome.evaluating / outcome.seconds
+        log.info("%.0f s, of which evaluations took %.0f s (%.1f %%)", outcome.seconds, outcome.evaluating, 100 * share)
     return outcome
 
 

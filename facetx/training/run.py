@@ -4,35 +4,35 @@ import logging
 from pathlib import Path
 
 from facetx.analysis.report import write_pictures
-from facetx.config import Settings, to_yaml
+from facetx.config import Settings
 from facetx.errors import ConfigError
 from facetx.training.checkpoint import Checkpoint, find_checkpoint
-from facetx.training.loop import Outcome, train
+from facetx.training.loop import SETTINGS, Outcome, train
 from facetx.training.sinks import read_rows
 
 log = logging.getLogger("facetx")
-SETTINGS = "settings.yaml"
 
 
-def start_run(settings: Settings, folder: Path, resume: str = "auto") -> Outcome:
+def start_run(settings: Settings, folder: str | Path, resume: str = "auto") -> Outcome:
     """Trains in ``folder``, new or taken up again, and draws its pictures.
 
     Args:
         settings: Of the run.
-        folder: Holds ``settings.yaml``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/`` and ``pictures/``.
+        folder: Holds ``settings.yaml``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/`` and ``pictures/``. It
+            stays as it is where no step is left to train, or none can begin.
         resume: "auto" goes on where the folder's run stopped, or begins it; "never" wants an empty folder; anything
             else is the path of a checkpoint, or of another run, to go on from in an empty folder.
 
     Raises ``FacetxError`` for what the user can mend.
     """
+    folder = Path(folder)
     checkpoint = find_start(folder, resume)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / SETTINGS).write_text(to_yaml(settings), encoding="utf-8")
     if checkpoint:
         log.info("going on from %s, step %d", checkpoint.path, checkpoint.step)
     outcome = train(settings, folder, checkpoint)
-    rows = read_rows(folder / "metrics.jsonl")
-    write_pictures(folder / "pictures", rows, outcome.results, outcome.run.evaluators)
+    if not checkpoint or outcome.step > checkpoint.step:
+        rows = read_rows(folder / "metrics.jsonl")
+        write_pictures(folder / "pictures", rows, outcome.results, outcome.run.evaluators)
     return outcome
 
 

@@ -120,7 +120,7 @@ def test_insightface_vit_names_fit():
 
 @pytest.mark.parametrize("convert", [convert_cct, convert_iresnet, convert_insightface_vit, convert_kprpe])
 def test_weights_of_another_model_are_refused_by_name(convert):
-    with pytest.raises(CheckpointError, match=r"not a state dict of .*: unknown keys \['wrong.weight'\], missing \['"):
+    with pytest.raises(CheckpointError, match=r"not a state dict of .*: missing .*\.weight; unknown wrong.weight$"):
         convert({"wrong.weight": torch.zeros(1)})
 
 

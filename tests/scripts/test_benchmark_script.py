@@ -42,16 +42,42 @@ def test_data_reads_a_folder_with_and_without_workers(faces):
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["data", "--root", "nothere"], "error: nothere: no such folder"),
+        (["data", "--workers", "-1"], "--workers: expected a whole number of 0 or more, got '-1'"),
+        (["heads", "--head", "triplet"], "error: --head triplet: is no class-centre head; they are adaface, arcface"),
+        (["heads", "--steps", "0"], "--steps: expected a whole number of 1 or more, got '0'"),
+        (["metrics", "--pairs", "101"], "error: --pairs 101: is no multiple of 20"),
+        (["backbones", "--compile", "indctor"], "error: --compile indctor: is no backend of torch.compile; the usual"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_exits_with_2_and_no_traceback(arguments, words):
+    told = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert words in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_help_imports_neither_torch_nor_numpy():
+    command = [sys.executable, "-X", "importtime", str(SCRIPT), "--help"]
+    modules = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert " facetx.cli\n" in modules
+    assert " torch\n" not in modules
+    assert " numpy\n" not in modules
+
+
 @pytest.fixture
-def benchmark(monkeypatch, capsys):
+def benchmark(capsys):
     """The script as a module; ``benchmark.run("backbones", ...)`` gives what it prints."""
     spec = importlib.util.spec_from_file_location("benchmark", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-        module.main()
+        assert module.main(module.arguments().parse_args(arguments)) == 0
         return capsys.readouterr().out
 
     module.run = run

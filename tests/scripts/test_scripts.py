@@ -35,6 +35,9 @@ def test_train_then_evaluate_on_pairs(config, faces, tmp_path):
     assert "step 20/20  loss" in done.stderr
     assert "tensorboard --logdir" in done.stdout.splitlines()[-1]
 
+    again = script("train.py", "--config", config, "--run-dir", tmp_path / "run", "train.steps=20", "select=null")
+    assert (again.returncode, again.stdout) == (0, "nothing was left to train: step 20 of 20\n")
+
     # The same faces under LFW's names, and pairs.txt in LFW's own format.
     images = tmp_path / "lfw"
     labels, keys = [], []
@@ -92,7 +95,7 @@ def test_a_disk_that_refuses_is_told_as_plainly(config, tmp_path):
     (tmp_path / "file").touch()
     told = script("train.py", "--config", config, "--run-dir", tmp_path / "file/run")
     assert told.returncode == 2
-    assert told.stderr.startswith(f"error: {tmp_path}/file/run")
+    assert f"\nerror: {tmp_path}/file/run: Not a directory\n" in told.stderr
     assert "Traceback" not in told.stderr
 
 

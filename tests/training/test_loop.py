@@ -1,5 +1,6 @@
 """The loop: it learns, survives what is not finite, keeps the best, and tells what is wrong with the data."""
 
+import logging
 import shutil
 
 import pytest
@@ -248,3 +249,17 @@ def test_the_dry_run_tells_the_cost(small):
     text = describe_run(build(check_settings(small)))
     for words in ("30 images of 6 identities", "12 of 6 images", "GMACs", "MiB on cpu"):
         assert words in text
+    assert "\n  input       32x32 RGB, (x - 127.5) / 127.5, aligned to arcface\n" in text
+    assert "\n  head        0.00 M parameters\n" in text
+    small["head"], small["data"]["sampler"] = "triplet", {"name": "identities", "args": {"images": 3}}
+    assert "\n  head " not in describe_run(build(check_settings(small)))
+
+
+def test_what_it_tells_at_the_end_is_short(small, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "facetx")
+    outcome = loop.train(settings_with(small), tmp_path / "run")
+    assert "of which evaluations took" in caplog.records[-1].message
+    assert repr(outcome).startswith("Outcome(step=12, total_steps=12, signal=0, ")
+    caplog.clear()
+    loop.train(check_settings({**small, "evaluators": [], "select": None}), tmp_path / "bare")
+    assert "evaluations" not in caplog.text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from facetx.config import check_settings
+from facetx.config import check_settings, load_settings
 from facetx.errors import CheckpointError, ConfigError
 from facetx.training import find_checkpoint, loop, start_run
 from facetx.training.checkpoint import read_checkpoint
@@ -170,6 +170,35 @@ def test_going_on_with_other_settings_is_said(small, tmp_path, caplog):
     run(with_(small, train={"steps": 8}, optim={"lr": 2e-3}), tmp_path / "run")
     assert "optim.lr: 0.001 -> 0.002" in caplog.text
     assert "train.steps: 4 -> 8" in caplog.text
+
+
+def test_settings_are_written_only_with_what_they_trained(small, tmp_path):
+    folder = tmp_path / "run"
+    raw = with_(small, model={"lora": {"rank": 2}}, train={"steps": 4})
+    with pytest.raises(ConfigError, match="warm-up"):
+        run({**raw, "schedule": {"warmup_steps": 4}}, folder)
+    assert not folder.exists()
+
+    run(raw, str(folder))
+    began = (folder / "settings.yaml").read_bytes()
+    assert load_settings(folder / "settings.yaml") == check_settings(raw)
+    with pytest.raises(CheckpointError, match="of another model"):
+        run(with_(raw, model={"lora": None}, train={"steps": 8}), folder)
+    assert (folder / "settings.yaml").read_bytes() == began
+
+
+def test_a_finished_run_that_is_started_again_stays_as_it_is(small, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("facetx.training.run.write_pictures", lambda folder, *_: drawn.append(folder))
+    run(small, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    outcome = run(with_(small, optim={"lr": 2e-3}), tmp_path / "run")
+    assert (outcome.step, outcome.results) == (12, {})
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+    assert drawn == [tmp_path / "run/pictures"]
+
+    run(small, tmp_path / "new", str(tmp_path / "run"))
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_checkpoint_of_another_model_is_refused(small, tmp_path):
