@@ -30,9 +30,11 @@ def start_run(settings: Settings, folder: str | Path, resume: str = "auto") -> O
     if checkpoint:
         log.info("going on from %s, step %d", checkpoint.path, checkpoint.step)
     outcome = train(settings, folder, checkpoint)
-    if not checkpoint or outcome.step > checkpoint.step:
-        rows = read_rows(folder / "metrics.jsonl")
-        write_pictures(folder / "pictures", rows, outcome.results, outcome.run.evaluators)
+    pictures, metrics = folder / "pictures", folder / "metrics.jsonl"
+    went_on = not checkpoint or outcome.step > checkpoint.step
+    if went_on or (metrics.exists() and not pictures.exists()):  # or it was killed before it drew them
+        rows = read_rows(metrics)
+        write_pictures(pictures, rows, outcome.results, outcome.run.evaluators)
     return outcome
 
 

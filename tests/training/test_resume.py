@@ -189,7 +189,12 @@ def test_settings_are_written_only_with_what_they_trained(small, tmp_path):
 
 def test_a_finished_run_that_is_started_again_stays_as_it_is(small, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("facetx.training.run.write_pictures", lambda folder, *_: drawn.append(folder))
+
+    def draw(folder, *_):
+        drawn.append(folder)
+        folder.mkdir()
+
+    monkeypatch.setattr("facetx.training.run.write_pictures", draw)
     run(small, tmp_path / "run")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     outcome = run(with_(small, optim={"lr": 2e-3}), tmp_path / "run")
@@ -199,6 +204,10 @@ def test_a_finished_run_that_is_started_again_stays_as_it_is(small, tmp_path, mo
 
     run(small, tmp_path / "new", str(tmp_path / "run"))
     assert not (tmp_path / "new").exists()
+
+    (tmp_path / "run/pictures").rmdir()  # as if it had been killed before it drew them
+    run(small, tmp_path / "run")
+    assert len(drawn) == 2
 
 
 def test_a_checkpoint_of_another_model_is_refused(small, tmp_path):
