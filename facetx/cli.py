@@ -1,4 +1,4 @@
-"""What the scripts share: errors without a traceback, exit codes, and numbers of the command line.
+"""What the scripts share: errors without a traceback, exit codes, and options that several have.
 
 0 done; 2 a mistake, or a disk, that the user can mend; 128 + n stopped by signal n.
 """
@@ -9,11 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 
 def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int]) -> int:
     """Parses the command line, runs ``main``, and returns the exit code."""
-    from facetx.errors import FacetxError
+    from facetx.errors import FacetxError, own_words
 
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     try:
@@ -29,8 +30,7 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
     except FacetxError as error:
         if args.debug:
             raise
-        # A loader worker's error arrives with the worker's traceback before its own words.
-        print(f"error: {str(error).rpartition(f'{type(error).__name__}: ')[2]}", file=sys.stderr)
+        print(f"error: {own_words(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # such as a script's table in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python complain at its end
@@ -54,3 +54,20 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
         raise argparse.ArgumentTypeError(f"expected a whole number {wanted}, got {text!r}")
 
     return parse
+
+
+def embedding_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a script that embeds a set of images by a checkpoint; ``embedding_options`` are their values."""
+    parser.add_argument("--cache", metavar="DIR", help="keep embeddings there, and take them from there the next time")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--batch-size", type=whole(1), default=128)
+    parser.add_argument("--workers", type=whole(0), default=2, help="processes that read images")
+
+
+def embedding_options(args: argparse.Namespace) -> dict[str, Any]:
+    """``embed`` and its ``batch_size`` and ``workers``, for an evaluator's ``result``; the device is the model's."""
+    from facetx.evaluators.cache import EmbeddingCache
+    from facetx.evaluators.embedding import embed_views
+
+    embed = EmbeddingCache(args.cache) if args.cache else embed_views
+    return {"embed": embed, "batch_size": args.batch_size, "workers": args.workers}

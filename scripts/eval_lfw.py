@@ -7,14 +7,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from facetx.cli import run_script, whole
+from facetx.cli import embedding_arguments, embedding_options, run_script
 
 
 def main(args: argparse.Namespace) -> int:
     from facetx.analysis.report import write_pictures
     from facetx.evaluators import EVALUATORS
-    from facetx.evaluators.cache import EmbeddingCache
-    from facetx.evaluators.embedding import embed_views
     from facetx.evaluators.suite import measure, results_folder, write_outcome
     from facetx.inference import load_model
 
@@ -35,10 +33,8 @@ def main(args: argparse.Namespace) -> int:
         pairs=6000,
         landmarks=landmarks,
         seed=model.meta["settings"]["seed"],
-        embed=EmbeddingCache(args.cache) if args.cache else embed_views,
         device=model.device,
-        batch_size=args.batch_size,
-        workers=args.workers,
+        **embedding_options(args),
     )
     print(f"{args.checkpoint}, step {model.meta['step']}\n\n{outcome.result.table()}")
     print("".join(f"\nwarning: {text}" for text in outcome.warnings))
@@ -62,9 +58,6 @@ if __name__ == "__main__":
         "--landmarks", metavar="CSV", help="keypoints (default: landmarks.csv beside the pairs, if any)"
     )
     parser.add_argument("--no-flip", action="store_true", help="leave the mirrored images out")
-    parser.add_argument("--cache", metavar="DIR", help="keep embeddings there, and take them from there the next time")
     parser.add_argument("--out", help="folder for the JSON and the pictures (default: lfw/ in the run's folder)")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--batch-size", type=whole(1), default=128)
-    parser.add_argument("--workers", type=whole(0), default=2, help="processes that read images")
+    embedding_arguments(parser)
     sys.exit(run_script(parser, main))

@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from facetx.cli import run_script, whole
+from facetx.cli import embedding_arguments, embedding_options, run_script
 
 
 def main(args: argparse.Namespace) -> int:
@@ -41,8 +41,6 @@ def main(args: argparse.Namespace) -> int:
                                     *(how_to_get(b, args.data_root) for b in absent)]))  # fmt: skip
     if args.checkpoint is None:
         raise ConfigError("--checkpoint is missing: a run's folder, or one checkpoint's")
-    from facetx.evaluators.cache import EmbeddingCache
-    from facetx.evaluators.embedding import embed_views
     from facetx.inference import load_model
 
     labels = read_groups(args.groups) if args.groups else None
@@ -50,10 +48,8 @@ def main(args: argparse.Namespace) -> int:
     how = {
         "flip": not args.no_flip,
         "seed": model.meta["settings"]["seed"],
-        "embed": EmbeddingCache(args.cache) if args.cache else embed_views,
         "device": model.device,
-        "batch_size": args.batch_size,
-        "workers": args.workers,
+        **embedding_options(args),
     }
     todo = {f"{f.benchmark.title}, {f.path}": partial(run_benchmark, model.backbone, f, labels=labels) for f in there}
     if args.identification is not None:
@@ -102,14 +98,11 @@ if __name__ == "__main__":
         help="results by group: a header like image,race, and a row an image or person",
     )
     parser.add_argument("--no-flip", action="store_true", help="leave the mirrored images out")
-    parser.add_argument("--cache", metavar="DIR", help="keep embeddings there, and take them from there the next time")
     parser.add_argument("--out", help="folder for the results (default: benchmarks/ in the run's folder)")
     parser.add_argument(
         "--list",
         action="store_true",
         help="which benchmarks there are, where they lie, how to get the others",
     )
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--batch-size", type=whole(1), default=128)
-    parser.add_argument("--workers", type=whole(0), default=2, help="processes that read images")
+    embedding_arguments(parser)
     sys.exit(run_script(parser, main))

@@ -23,7 +23,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from facetx.cli import run_script, whole
+from facetx.cli import embedding_arguments, embedding_options, run_script, whole
 from facetx.data.prepare_convert import KINDS
 
 if TYPE_CHECKING:
@@ -77,8 +77,6 @@ def detector(args: argparse.Namespace) -> "MtcnnDetector | None":
 
 def overlap(train: "Source", args: argparse.Namespace) -> "Report":
     from facetx.data.sources import open_source
-    from facetx.evaluators.cache import EmbeddingCache
-    from facetx.evaluators.embedding import embed_views
     from facetx.evaluators.overlap import find_overlap
     from facetx.inference import load_model
 
@@ -91,10 +89,8 @@ def overlap(train: "Source", args: argparse.Namespace) -> "Report":
         threshold=args.threshold,
         out=args.out,
         report_file=args.report,
-        embed=EmbeddingCache(args.cache) if args.cache else embed_views,
         device=model.device,
-        batch_size=args.batch_size,
-        workers=args.workers,
+        **embedding_options(args),
     )
 
 
@@ -159,10 +155,7 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("--checkpoint", required=True, help="a run's folder (its best checkpoint), or one checkpoint's")
     sub.add_argument("--out", help="write the training set without the identities found: a list (.txt), .rec, ...")
     sub.add_argument("--threshold", type=float, help="cosine (default: by the training set's own impostors)")
-    sub.add_argument("--cache", metavar="DIR", help="keep embeddings there, and take them from there the next time")
-    sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    sub.add_argument("--batch-size", type=whole(1), default=128)
-    sub.add_argument("--workers", type=whole(0), default=2, help="processes that read images")
+    embedding_arguments(sub)
     return parser
 
 

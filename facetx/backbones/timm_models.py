@@ -1,6 +1,6 @@
 """``timm:<name>``: any model of timm that has features, with an embedding neck."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -55,9 +55,13 @@ def timm_backbone(
         ) from error
     contract = InputContract(size=size)
     if pretrained:
-        mean, std = (tuple(255 * v for v in values) for values in (config.mean, config.std))
-        contract = InputContract(size=size, mean=mean, std=std)
+        contract = contract_of(config.mean, config.std, size)
     return with_neck(f"timm:{name}", features, embedding_dim, dropout, contract, own_size)
+
+
+def contract_of(mean: Sequence[float], std: Sequence[float], size: int) -> InputContract:
+    """The contract of weights that were trained on images in 0..1, less ``mean``, by ``std``."""
+    return InputContract(size=size, mean=tuple(255 * v for v in mean), std=tuple(255 * v for v in std))
 
 
 def with_neck(
@@ -98,8 +102,7 @@ def own_weights(
     left_out = [k for k in state if k not in own and k.startswith(tuple(f"{name}." for name in classifiers))]
     # Old files of torchvision lack batch norm's count of batches, which nothing here looks at.
     counts = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
-    mean, std = (tuple(255 * v for v in config[key]) for key in ("mean", "std"))
-    contract = InputContract(size=backbone.contract.size, mean=mean, std=std)
+    contract = contract_of(config["mean"], config["std"], backbone.contract.size)
     return {**counts, **{k: v for k, v in state.items() if k not in left_out}}, left_out, contract
 
 

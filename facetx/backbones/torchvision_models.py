@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from facetx.backbones.base import Backbone
-from facetx.backbones.timm_models import with_neck
+from facetx.backbones.timm_models import contract_of, with_neck
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError, ConfigError
 from facetx.registry import Family
@@ -55,10 +55,7 @@ def torchvision_backbone(
     # As timm says it of its models, for ``own_weights``.
     classifiers = (classifier, "aux1", "aux2", "AuxLogits")
     features.pretrained_cfg = {"classifier": classifiers, "mean": mean, "std": std}
-    contract = InputContract(size=image_size)
-    if pretrained:
-        mean, std = (tuple(255 * v for v in values) for values in (mean, std))
-        contract = InputContract(size=image_size, mean=mean, std=std)
+    contract = contract_of(mean, std, image_size) if pretrained else InputContract(size=image_size)
     return with_neck(f"torchvision:{name}", features, embedding_dim, dropout, contract, own_size=224)
 
 

@@ -168,11 +168,15 @@ def _pack(source: Source, out: Path, report: Report, size: int | None) -> None:
 
 def _first_size(source: Source) -> tuple[int, int]:
     """(height, width) of the first image that can be read."""
+    first = None
     for i in range(len(source)):
-        if why_unreadable(source, i) is None:
+        try:
             height, width = source.image(i).shape[:2]
-            return height, width
-    raise DataError(f"{source.path}: no image can be read; the first: {why_unreadable(source, 0)}")
+        except DataError as error:
+            first = first or error
+            continue
+        return height, width
+    raise DataError(f"{source.path}: no image can be read; the first: {first}")
 
 
 def split(
