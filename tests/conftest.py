@@ -1,11 +1,37 @@
 """Shared by all tests: reference data that a user does not have, and a small world to train in."""
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+
+from facetx.contract import InputContract
+
+
+class Blocks(nn.Module):
+    """A backbone for ``faces``: the image, coarsely, which is the pattern of its identity."""
+
+    embedding_dim = 48
+    needs_keypoints = False
+
+    def __init__(self, size: int = 32):
+        super().__init__()
+        self.contract = InputContract(size=size)
+
+    def forward(self, images):
+        return nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
+
+
+def copied(data):
+    """``data`` as a loader's spawned worker gets it: by what it pickles of itself."""
+    pickle.dumps(data)  # raises where it cannot travel
+    return copy.deepcopy(data)  # the same state, and nothing is unpickled
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from conftest import copied
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -70,7 +71,7 @@ def test_pickled_and_read_by_workers(folder):
     data = Packed(folder)
     _ = data[0]
     assert len(pickle.dumps(data)) < 3000
-    assert np.array_equal(pickle.loads(pickle.dumps(data))[4]["image"], IMAGES[5])
+    assert np.array_equal(copied(data)[4]["image"], IMAGES[5])
     loader = DataLoader(data, batch_size=1, num_workers=2, multiprocessing_context="fork")
     assert [int(b["image"].sum()) for b in loader] == [int(IMAGES[i].sum()) for i in (0, 1, 2, 4, 5)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import shared
+from conftest import copied, shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -144,7 +144,7 @@ def test_pickled_and_read_by_workers(faces_rec):
     data = RecordFaces(faces_rec)
     expected = [int(data[i]["image"][0, 0, 0]) for i in range(7)]
     assert b"\x89PNG" not in pickle.dumps(data)
-    assert int(pickle.loads(pickle.dumps(data))[2]["image"][0, 0, 0]) == expected[2]
+    assert int(copied(data)[2]["image"][0, 0, 0]) == expected[2]
     loader = DataLoader(data, batch_size=1, num_workers=2, multiprocessing_context="fork")
     assert [int(batch["image"][0, 0, 0, 0]) for batch in loader] == expected
 

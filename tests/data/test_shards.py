@@ -1,12 +1,12 @@
 """WebDataset shards by Python's own tar writer, and the Hugging Face extra."""
 
 import io
-import pickle
 import sys
 import tarfile
 
 import numpy as np
 import pytest
+from conftest import copied
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -44,7 +44,7 @@ def test_samples_of_all_shards(shards, pattern):
     assert data.identities.tolist() == [5, 7]
     assert [int(data[i]["image"][0, 0, 0]) for i in range(3)] == [1, 2, 3]
     assert data.describe(1).endswith("s-00.tar, a/2")
-    assert int(pickle.loads(pickle.dumps(data))[2]["image"][0, 0, 0]) == 3
+    assert int(copied(data)[2]["image"][0, 0, 0]) == 3
     loader = DataLoader(data, batch_size=1, num_workers=2, multiprocessing_context="fork")
     assert [int(batch["image"][0, 0, 0, 0]) for batch in loader] == [1, 2, 3]
 

@@ -5,25 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from conftest import Blocks
 
-from facetx.contract import InputContract
 from facetx.data.folder import ImageFolder
 from facetx.errors import DataError
 from facetx.evaluators import EVALUATORS
 from facetx.evaluators.identification import Identification, best_threshold
 from facetx.metrics.clustering import cluster_scores, single_linkage
-
-
-class Blocks(nn.Module):
-    """The image, coarsely: the pattern of each identity in ``faces``."""
-
-    embedding_dim = 48
-    needs_keypoints = False
-    contract = InputContract(size=32)
-
-    def forward(self, images):
-        return nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
 
 
 class Noise(Blocks):

@@ -6,10 +6,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from conftest import Blocks
 from PIL import Image
-from torch import nn
 
-from facetx.contract import InputContract
 from facetx.data.landmarks import COLUMNS, write_landmarks
 from facetx.data.lists import ImageList
 from facetx.data.packed import Packed, PackWriter
@@ -18,17 +17,6 @@ from facetx.data.records import RecordFaces
 from facetx.data.sources import open_source
 from facetx.errors import DataError
 from facetx.evaluators.overlap import SourceFaces, find_overlap
-
-
-class Blocks(nn.Module):
-    """The image, coarsely."""
-
-    embedding_dim = 48
-    needs_keypoints = False
-    contract = InputContract(size=16)
-
-    def forward(self, images):
-        return nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
 
 
 class Points(Blocks):
@@ -62,7 +50,7 @@ def test(faces, tmp_path):
 
 
 def test_each_kind_of_overlap_is_found(train, test, tmp_path):
-    report = find_overlap(Blocks(), open_source(train), open_source(test), threshold=0.8, out=tmp_path / "clean.txt")
+    report = find_overlap(Blocks(16), open_source(train), open_source(test), threshold=0.8, out=tmp_path / "clean.txt")
     facts = report.facts
     assert facts["identities"] == {"train": 4, "test": 5}
     assert facts["identities_with_one_image"] == {"train": 0, "test": 3}
@@ -96,7 +84,7 @@ def test_the_clean_set_is_the_rest(faces, test, tmp_path):
     shutil.rmtree(test / "ann_LEE")
     shutil.rmtree(test / "0001")
     out = tmp_path / "lists/clean.txt"
-    report = find_overlap(Blocks(), open_source(train), open_source(test), threshold=0.8, out=out)
+    report = find_overlap(Blocks(16), open_source(train), open_source(test), threshold=0.8, out=out)
     data = ImageList(str(out))
     assert [p.relative_to(out.parent / "../train").as_posix() for p in data.paths] == [
         *(f"0005/5_{i}.png" for i in range(2, 5)),
@@ -125,25 +113,25 @@ def test_a_record_file_is_cleaned_into_another(train, test, tmp_path):
         ("train.rec", "exists; name another place"),
     ):
         with pytest.raises(DataError, match=words):
-            find_overlap(Blocks(), source, open_source(test), out=tmp_path / out, embed=early)
-    report = find_overlap(Blocks(), source, open_source(test), threshold=0.8, out=tmp_path / "clean/train.rec")
+            find_overlap(Blocks(16), source, open_source(test), out=tmp_path / out, embed=early)
+    report = find_overlap(Blocks(16), source, open_source(test), threshold=0.8, out=tmp_path / "clean/train.rec")
     assert len(RecordFaces(tmp_path / "clean/train.rec")) == 12 - len(report.dropped) == 3
 
 
 def test_a_given_threshold_is_used_for_both(train, test):
     sources = open_source(train), open_source(test)
-    facts = find_overlap(Blocks(), *sources, threshold=-1.1).facts
+    facts = find_overlap(Blocks(16), *sources, threshold=-1.1).facts
     assert facts["near_duplicates"]["threshold"] == {"cosine": -1.1, "given": True}
     assert facts["near_duplicates"]["pairs"] == 12 * 7
     assert facts["same_people"]["pairs"] == 4 * 5
-    facts = find_overlap(Blocks(), *sources, threshold=1.1).facts
+    facts = find_overlap(Blocks(16), *sources, threshold=1.1).facts
     assert facts["near_duplicates"]["images"] == facts["same_people"]["identities"] == 0
     assert facts["identical_images"]["images"] == 1
 
 
 def test_the_thresholds_come_from_the_training_sets_impostors(train, test):
     """Six images meet six of other samples, of other people; and each of four people meets three others."""
-    facts = find_overlap(Blocks(), open_source(train), open_source(test)).facts
+    facts = find_overlap(Blocks(16), open_source(train), open_source(test)).facts
     near, people = (facts[name]["threshold"] for name in ("near_duplicates", "same_people"))
     assert 36 - 12 <= near["impostor_comparisons"] < 36
     assert near["comparisons"] == 12 * 7
@@ -160,10 +148,10 @@ def test_keypoints_are_asked_for_where_the_model_takes_them(train, test, tmp_pat
     csv = tmp_path / "points.csv"
     csv.write_text("\n".join([",".join(COLUMNS), *(row for row in rows if "Ann Lee/0_1" not in row)]))
     with pytest.raises(DataError, match=r"train: this model needs five keypoints; .* \(--landmarks\)"):
-        find_overlap(Points(), open_source(train), open_source(test))
+        find_overlap(Points(16), open_source(train), open_source(test))
     with pytest.raises(DataError, match=r"test: this model needs five keypoints; .* \(--test-landmarks\)"):
-        find_overlap(Points(), open_source(train, csv), open_source(test))
-    report = find_overlap(Points(), open_source(train, csv), open_source(test, csv))
+        find_overlap(Points(16), open_source(train, csv), open_source(test))
+    report = find_overlap(Points(16), open_source(train, csv), open_source(test, csv))
     left_out = {"Ann Lee/0_1.png": "no landmarks, and this model needs them"}
     assert report.facts["not_compared"] == {"train": left_out, "test": {}}
 
@@ -185,7 +173,7 @@ def test_the_report_has_what_the_clean_set_could_not_hold(faces, test, tmp_path,
     write_landmarks(tmp_path / "points.csv", rows[1:], np.full((len(rows) - 1, 5, 2), 16, np.float32))
     source, report = open_source(train, tmp_path / "points.csv"), tmp_path / "report.json"
     options = {"threshold": 0.99, "report_file": report}
-    find_overlap(Blocks(), source, open_source(test), out=tmp_path / "a.txt", **options)
+    find_overlap(Blocks(16), source, open_source(test), out=tmp_path / "a.txt", **options)
     facts = json.loads(report.read_text())["facts"]
     assert facts["landmarks"] == "left out: the format holds none"
     assert (facts["from"], facts["to"]) == ("folder", "list")
@@ -199,17 +187,17 @@ def test_the_report_has_what_the_clean_set_could_not_hold(faces, test, tmp_path,
         whole(writer, identities)
 
     monkeypatch.setattr(PackWriter, "finish", finish)
-    found = find_overlap(Blocks(), source, open_source(test), out=tmp_path / "a.packed", **options)
+    found = find_overlap(Blocks(16), source, open_source(test), out=tmp_path / "a.packed", **options)
     assert len(Packed(tmp_path / "a.packed")) == len(rows) - len(found.dropped) == 3
 
 
 def test_thresholds_by_too_few_impostors_are_warned_of(train, test):
-    report = find_overlap(Blocks(), open_source(train), open_source(test))
+    report = find_overlap(Blocks(16), open_source(train), open_source(test))
     near, people = report.warnings
     assert near.startswith("near duplicates: the threshold rests on ")
     assert people.startswith("same people: the threshold rests on 12 impostor comparisons")
     assert f"\nwarning: {people}" in report.text()
-    assert find_overlap(Blocks(), open_source(train), open_source(test), threshold=0.9).warnings == []
+    assert find_overlap(Blocks(16), open_source(train), open_source(test), threshold=0.9).warnings == []
 
 
 def test_mistakes_are_named(train, test, faces, tmp_path):
@@ -218,11 +206,11 @@ def test_mistakes_are_named(train, test, faces, tmp_path):
             return super().forward(images) * torch.nan
 
     with pytest.raises(DataError, match="train: 12 of 12 embeddings are not finite"):
-        find_overlap(Broken(), open_source(train), open_source(test))
+        find_overlap(Broken(16), open_source(train), open_source(test))
     one = copy(faces, tmp_path / "one", [(0, 0, "a"), (0, 1, "a")])
     with pytest.raises(DataError, match="no two identities to choose a threshold by"):
-        find_overlap(Blocks(), open_source(one), open_source(test))
+        find_overlap(Blocks(16), open_source(one), open_source(test))
     (tmp_path / "bad/a").mkdir(parents=True)
     (tmp_path / "bad/a/0.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="bad: no image is left; the first: .*cannot be read as an image"):
-        find_overlap(Blocks(), open_source(train), open_source(tmp_path / "bad"))
+        find_overlap(Blocks(16), open_source(train), open_source(tmp_path / "bad"))

@@ -7,11 +7,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from conftest import Blocks
 from PIL import Image
-from torch import nn
 
 from facetx.analysis.page import hardest_pairs, write_page
-from facetx.contract import InputContract
 from facetx.data.bins import write_bin
 from facetx.data.pairs import Pairs, read_pairs, write_pairs
 from facetx.errors import DataError, UnknownNameError
@@ -20,17 +19,6 @@ from facetx.evaluators.groups import groups_table, read_groups, results_by_group
 from facetx.evaluators.result_file import read_result
 from facetx.evaluators.sampling import sample_pairs
 from facetx.evaluators.suite import find_benchmarks, published_table, run_benchmark, summary_table, write_outcome
-
-
-class Blocks(nn.Module):
-    """The image, coarsely."""
-
-    embedding_dim = 48
-    needs_keypoints = False
-    contract = InputContract(size=16)
-
-    def forward(self, images):
-        return nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
 
 
 @pytest.fixture
@@ -105,7 +93,7 @@ def test_one_folder_serves_both_protocols_of_cfp(tmp_path):
 
 def test_folder_and_bin_give_one_number_and_one_page(root, tmp_path):
     there, absent = find_benchmarks(list(BENCHMARKS.values()), root)
-    outcomes = [run_benchmark(Blocks(), found, seed=5) for found in there]
+    outcomes = [run_benchmark(Blocks(16), found, seed=5) for found in there]
     folder, packed = outcomes
     np.testing.assert_allclose(folder.result.scores, packed.result.scores, atol=1e-6)
     assert folder.receipt == packed.receipt
@@ -148,7 +136,7 @@ def test_folder_and_bin_give_one_number_and_one_page(root, tmp_path):
 
 
 def test_hardest_pairs_are_the_most_mistaken(root):
-    outcome = run_benchmark(Blocks(), find_benchmark(BENCHMARKS["lfw"], root))
+    outcome = run_benchmark(Blocks(16), find_benchmark(BENCHMARKS["lfw"], root))
     scores, same = outcome.result.scores, outcome.result.same
     assert scores[hardest_pairs(outcome, True, 3)].tolist() == sorted(scores[same])[:3]
     assert scores[hardest_pairs(outcome, False, 3)].tolist() == sorted(scores[~same])[:-4:-1]
@@ -161,7 +149,7 @@ def test_groups_by_image_person_and_number(root, tmp_path):
     labels = read_groups(tmp_path / "g.csv")
     assert labels["half"] == {"person_0/person_0_0001.png": "x", "person_0/person_0_0002": "x"}
     found = find_benchmark(BENCHMARKS["lfw"], root)
-    outcome = run_benchmark(Blocks(), found, labels={"site": labels["site"]})
+    outcome = run_benchmark(Blocks(16), found, labels={"site": labels["site"]})
     names = [p.parent.name for p in outcome.evaluator.dataset.paths]
     ends = [
         (names[a] < "person_3", names[b] < "person_3")
@@ -175,7 +163,7 @@ def test_groups_by_image_person_and_number(root, tmp_path):
     assert north.accuracy == right[chosen].mean()
     assert groups_table("site", outcome.groups["site"]).splitlines()[0].startswith("| site ")
 
-    packed = run_benchmark(Blocks(), find_benchmark(BENCHMARKS["calfw"], root), labels={"n": {"0": "a", "1": "a"}})
+    packed = run_benchmark(Blocks(16), find_benchmark(BENCHMARKS["calfw"], root), labels={"n": {"0": "a", "1": "a"}})
     (group,) = packed.groups["n"]
     assert group.same + group.different == 1
     with pytest.raises(DataError, match="no pair has both images in one group of 'n'; .*'nobody'.*person_0_0001"):
@@ -195,5 +183,5 @@ def test_a_file_of_groups_that_is_none(tmp_path, text, told):
 def test_embeddings_do_not_touch_the_random_state(root):
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    run_benchmark(Blocks(), find_benchmark(BENCHMARKS["lfw"], root))
+    run_benchmark(Blocks(16), find_benchmark(BENCHMARKS["lfw"], root))
     assert torch.equal(before, torch.get_rng_state())

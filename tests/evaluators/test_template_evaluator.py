@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import Blocks
 from PIL import Image
-from torch import nn
 
 from facetx.analysis.page import write_page
-from facetx.contract import InputContract
 from facetx.data.align import ARCFACE
 from facetx.errors import DataError
 from facetx.evaluators.catalog import BENCHMARKS
@@ -17,17 +16,6 @@ from facetx.evaluators.receipt import make_receipt
 from facetx.evaluators.suite import find_benchmarks, run_benchmark, tables, write_outcome
 from facetx.evaluators.templates import ijb
 from facetx.metrics.templates import pool_templates, template_scores
-
-
-class Blocks(nn.Module):
-    """The image, coarsely."""
-
-    embedding_dim = 48
-    needs_keypoints = False
-    contract = InputContract(size=32)
-
-    def forward(self, images):
-        return nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """Each part against a plain computation of what it says it is."""
 
 import math
-import pickle
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import copied
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -306,4 +306,4 @@ def test_a_contract_scales_each_channel_by_plain_numbers(contract):
     assert used <= {"_to_copy", "flip", "unbind", "sub", "div", "stack"}
     compiled = torch.compile(contract.__call__, backend="eager", fullgraph=True)
     assert torch.equal(compiled(images), scaled)
-    assert pickle.loads(pickle.dumps(contract)) == contract == InputContract(**contract.as_dict())
+    assert copied(contract) == contract == InputContract(**contract.as_dict())
