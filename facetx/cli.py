@@ -66,7 +66,7 @@ def embedding_arguments(parser: argparse.ArgumentParser) -> None:
 
 def embedding_options(args: argparse.Namespace) -> dict[str, Any]:
     """``embed`` and its ``batch_size`` and ``workers``, for an evaluator's ``result``; the device is the model's."""
-    from facetx.evaluators.cache import EmbeddingCache
+    from facetx.benchmarks.embedding_cache import EmbeddingCache
     from facetx.evaluators.embedding import embed_views
 
     embed = EmbeddingCache(args.cache) if args.cache else embed_views

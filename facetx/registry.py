@@ -1,6 +1,6 @@
 """Tables of names: a function's name is the name that YAML and notebooks call it by."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
@@ -38,24 +38,33 @@ class Registry(Generic[Builder]):
 
     Args:
         kind: What the table holds, in the singular, for messages ("backbone").
-        builders: Functions, or classes, whose ``__name__`` is the name.
+        builders: Functions, whose ``__name__`` is the name; or name -> function or class, whose arguments are those of
+            its ``__init__``.
         families: Where names with a prefix lead. They count as known, but are not listed.
     """
 
-    def __init__(self, kind: str, builders: Iterable[Builder] = (), families: Iterable[Family] = ()):
+    def __init__(
+        self,
+        kind: str,
+        builders: Mapping[str, Builder] | Iterable[Builder] = (),
+        families: Iterable[Family] = (),
+    ):
         self.kind = kind
         self._table: dict[str, Builder] = {}
         self._families = {family.prefix: family for family in families}
-        for builder in builders:
-            self.register(builder)
+        named = builders.items() if isinstance(builders, Mapping) else ((b.__name__, b) for b in builders)
+        for name, builder in named:
+            self._add(name, builder)
 
     def register(self, builder: Builder) -> Builder:
         """Adds ``builder`` under its own name and returns it. Raises ``ValueError`` if the name is taken."""
-        name = builder.__name__
-        if name in self._table:
-            raise ValueError(f"the {self.kind} {name!r} is registered already; choose another function name")
-        self._table[name] = builder
+        self._add(builder.__name__, builder)
         return builder
+
+    def _add(self, name: str, builder: Builder) -> None:
+        if name in self._table:
+            raise ValueError(f"the {self.kind} {name!r} is registered already; choose another name")
+        self._table[name] = builder
 
     def __getitem__(self, name: str) -> Builder:
         """The builder of that name. Raises ``UnknownNameError``, with close names, if there is none."""

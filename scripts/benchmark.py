@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def main(args: argparse.Namespace) -> int:
     if "device" in args:
-        from facetx.training.build import pick_device
+        from facetx.nn.device import pick_device
 
         args.device = pick_device(args.device).type
     args.run(args)
@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def heads(args: argparse.Namespace) -> None:
-    """One training step of a class-centre head, forward and backward, by engine.
+    """One training step of a class-center head, forward and backward, by engine.
 
     Engines take turns and the fastest step of each counts, since other work on the machine only ever adds. Memory is
     the peak beyond the weights and one gradient of their size; on CPU, of a fresh process's resident memory.
@@ -44,7 +44,7 @@ def heads(args: argparse.Namespace) -> None:
 
     known = [name for name in HEADS.names() if "engine" in args_model(HEADS[name], ()).model_fields]
     if args.head not in known:
-        raise ConfigError(f"--head {args.head}: is no class-centre head; they are {', '.join(known)}")
+        raise ConfigError(f"--head {args.head}: is no class-center head; they are {', '.join(known)}")
     classes = args.classes or (1_000_000 if args.device == "cuda" else 200_000)
     batch = args.batch or (1024 if args.device == "cuda" else 256)
     print(f"{args.head}, {classes:,} classes, batch {batch:,}, dimension {args.dim}, {_machine(args.device)}")
@@ -323,9 +323,9 @@ def ijbc(args: argparse.Namespace) -> None:
     template = np.append(np.arange(templates), rng.integers(templates, size=images - templates))
     medium = rng.integers(8, size=images)
     features = rng.standard_normal((images, 512), np.float32)
-    centres = rng.standard_normal((len(of_gallery), 512), np.float32)
+    centers = rng.standard_normal((len(of_gallery), 512), np.float32)
     for start in range(0, images, 10_000):
-        features[start : start + 10_000] += 0.12 * centres[subject[template[start : start + 10_000]]]
+        features[start : start + 10_000] += 0.12 * centers[subject[template[start : start + 10_000]]]
     first = rng.integers(len(of_gallery), templates, size=pairs)
     second = rng.integers(templates, size=pairs)
     first[:genuine] = rng.integers(len(of_gallery), templates, size=genuine)
@@ -358,7 +358,7 @@ def ijbc(args: argparse.Namespace) -> None:
 def _peak_bytes(device: str) -> int:
     import torch
 
-    from facetx.training.compare import peak_memory
+    from facetx.training.sweep import peak_memory
 
     return peak_memory(torch.device(device))
 
@@ -389,8 +389,8 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="what")
 
-    command = commands.add_parser("heads", help="time and memory of a class-centre head, by engine")
-    command.add_argument("--head", default="cosface", help="a class-centre head's name (default: cosface)")
+    command = commands.add_parser("heads", help="time and memory of a class-center head, by engine")
+    command.add_argument("--head", default="cosface", help="a class-center head's name (default: cosface)")
     command.add_argument(
         "--engines",
         nargs="+",

@@ -13,7 +13,7 @@ from facetx.cli import run_script
 
 def main(args: argparse.Namespace) -> int:
     from facetx.config.variants import load_variants
-    from facetx.training.compare import compare, describe_variants
+    from facetx.training.sweep import compare, describe_variants
 
     variants = load_variants(args.config, args.overrides)
     folder = Path(args.run_dir or f"runs/{Path(args.config).stem}")

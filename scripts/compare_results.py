@@ -12,8 +12,8 @@ from facetx.cli import run_script
 
 
 def main(args: argparse.Namespace) -> int:
-    from facetx.evaluators.compare import compare
-    from facetx.evaluators.result_file import read_result
+    from facetx.benchmarks.paired import compare
+    from facetx.benchmarks.results import read_result
 
     comparison = compare(*read_result(args.a), *read_result(args.b))
     print(f"A: {args.a}\nB: {args.b}\n\n{comparison.table()}")

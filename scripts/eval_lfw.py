@@ -11,10 +11,10 @@ from facetx.cli import embedding_arguments, embedding_options, run_script
 
 
 def main(args: argparse.Namespace) -> int:
-    from facetx.analysis.report import write_pictures
+    from facetx.benchmarks.suite import measure, results_folder, write_outcome
     from facetx.evaluators import EVALUATORS
-    from facetx.evaluators.suite import measure, results_folder, write_outcome
-    from facetx.inference import load_model
+    from facetx.inference.model import load_model
+    from facetx.plots.pictures import write_pictures
 
     model = load_model(args.checkpoint, args.device)
     beside = Path(args.pairs).with_name("landmarks.csv")

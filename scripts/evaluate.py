@@ -14,17 +14,17 @@ from facetx.cli import embedding_arguments, embedding_options, run_script
 
 
 def main(args: argparse.Namespace) -> int:
-    from facetx.analysis.page import write_results
-    from facetx.errors import ConfigError, DataError, own_words
-    from facetx.evaluators.catalog import BENCHMARKS, benchmarks_table, get_benchmark, how_to_get
-    from facetx.evaluators.groups import read_groups
-    from facetx.evaluators.suite import (
+    from facetx.benchmarks.catalog import BENCHMARKS, benchmarks_table, get_benchmark, how_to_get
+    from facetx.benchmarks.groups import read_groups
+    from facetx.benchmarks.suite import (
         find_benchmarks,
         results_folder,
         run_benchmark,
         run_identification,
         write_outcome,
     )
+    from facetx.errors import ConfigError, DataError, own_words
+    from facetx.plots.page import write_results
 
     if args.data_root is None and (args.benchmarks or args.groups):
         raise ConfigError("--benchmarks and --groups are about what lies below --data-root, which is missing")
@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
                                     *(how_to_get(b, args.data_root) for b in absent)]))  # fmt: skip
     if args.checkpoint is None:
         raise ConfigError("--checkpoint is missing: a run's folder, or one checkpoint's")
-    from facetx.inference import load_model
+    from facetx.inference.model import load_model
 
     labels = read_groups(args.groups) if args.groups else None
     model = load_model(args.checkpoint, args.device)

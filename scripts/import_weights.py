@@ -15,12 +15,12 @@ from facetx.cli import run_script, whole
 
 def main(args: argparse.Namespace) -> int:
     from facetx.backbones.importers import IMPORTERS
+    from facetx.checkpoints.backbone import build_backbone
+    from facetx.checkpoints.format import load_weights, save_checkpoint, sha256
+    from facetx.checkpoints.weights import read_weights
     from facetx.config.settings import InputSettings, ModelSettings
     from facetx.errors import CheckpointError, ConfigError, UnknownNameError, did_you_mean
     from facetx.nn.profile import parameter_count
-    from facetx.training import build_backbone
-    from facetx.training.checkpoint import load_weights, save_checkpoint, sha256
-    from facetx.training.weights import read_weights
 
     file, out = Path(args.file), Path(args.out)
     if out.exists() and (out.is_file() or any(out.iterdir())):

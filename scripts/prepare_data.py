@@ -24,12 +24,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from facetx.cli import embedding_arguments, embedding_options, run_script, whole
-from facetx.data.prepare_convert import KINDS
+from facetx.prepare.convert import KINDS
 
 if TYPE_CHECKING:
-    from facetx.data.detect import MtcnnDetector
-    from facetx.data.prepare import Report
-    from facetx.data.sources import Source
+    from facetx.inference.detect import MtcnnDetector
+    from facetx.prepare.report import Report
+    from facetx.prepare.sources import Source
 
 
 def main(args: argparse.Namespace) -> int:
@@ -42,20 +42,20 @@ def main(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> "Report":
-    from facetx.data.sources import open_source
+    from facetx.prepare.sources import open_source
 
     source = open_source(args.source, args.landmarks, args.root, args.label)
     if args.command == "verify":
-        from facetx.data.prepare_verify import verify
+        from facetx.prepare.verify import verify
 
         return verify(source, args.report)
     if args.command == "align":
-        from facetx.data.prepare_align import align_set
+        from facetx.prepare.align import align_set
 
         return align_set(source, args.out, args.size, args.jpeg_quality, detector(args), args.report)
     if args.command == "overlap":
         return overlap(source, args)
-    from facetx.data import prepare_convert
+    from facetx.prepare import convert as prepare_convert
 
     if args.command == "split":
         return prepare_convert.split(source, args.out, args.val_identities, args.seed, args.to, args.report)
@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> "Report":
 
 
 def detector(args: argparse.Namespace) -> "MtcnnDetector | None":
-    from facetx.data.detect import MtcnnDetector
     from facetx.errors import ConfigError
+    from facetx.inference.detect import MtcnnDetector
 
     if args.detector is not None:
         return MtcnnDetector(**({} if args.min_probability is None else {"min_probability": args.min_probability}))
@@ -76,9 +76,9 @@ def detector(args: argparse.Namespace) -> "MtcnnDetector | None":
 
 
 def overlap(train: "Source", args: argparse.Namespace) -> "Report":
-    from facetx.data.sources import open_source
-    from facetx.evaluators.overlap import find_overlap
-    from facetx.inference import load_model
+    from facetx.inference.model import load_model
+    from facetx.prepare.overlap import find_overlap
+    from facetx.prepare.sources import open_source
 
     test = open_source(args.test, args.test_landmarks, args.test_root, args.test_label)
     model = load_model(args.checkpoint, args.device)

@@ -23,11 +23,14 @@ ROOMS = [
     "data",
     "tasks",
     "evaluators",
+    "benchmarks",
     "optim",
     "config",
-    "analysis",
-    "training",
+    "checkpoints",
     "inference",
+    "prepare",
+    "plots",
+    "training",
     "cli",
 ]
 HEAVY = ("tensorboard", "sklearn", "torchvision", "matplotlib", "timm", "efficientnet_pytorch")

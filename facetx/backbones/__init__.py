@@ -1,7 +1,7 @@
 """Images to embeddings: one family a file, and here the table of their names.
 
 A backbone is an ``nn.Module`` from (B, 3, H, W) images, scaled by its ``contract``, to (B, ``embedding_dim``)
-embeddings that are not normalised. Where ``needs_keypoints`` is true it also takes ``keypoints`` (B, 5, 2).
+embeddings that are not normalized. Where ``needs_keypoints`` is true it also takes ``keypoints`` (B, 5, 2).
 """
 
 from collections.abc import Callable

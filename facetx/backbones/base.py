@@ -20,7 +20,7 @@ class Backbone(nn.Module):
         embedding_dim: Width E of what comes out.
         contract: What the network expects of its images.
 
-    Shapes: images (B, 3, H, W), already scaled by the contract -> (B, E), not normalised. Keypoints are not looked at.
+    Shapes: images (B, 3, H, W), already scaled by the contract -> (B, E), not normalized. Keypoints are not looked at.
     """
 
     needs_keypoints = False

@@ -21,7 +21,7 @@ from facetx.nn import (
 from facetx.nn.necks import init_linear
 from facetx.nn.positions import positions_of
 
-# Table 1 of the paper, and the authors' regularisation.
+# Table 1 of the paper, and the authors' regularization.
 _CCT = EncoderSizes(norm_residual=True, attention_dropout=0.1, drop_path=0.1, dropout=0.0)
 CCT_7 = _CCT | EncoderSizes(dim=256, depth=7, heads=4, mlp_dim=512)
 CCT_14 = _CCT | EncoderSizes(dim=384, depth=14, heads=6, mlp_dim=1152)

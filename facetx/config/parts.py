@@ -66,8 +66,8 @@ NOT_GIVEN = Field(None, json_schema_extra=_without_default)
 
 def args_model(builder: Callable[..., Any], provided: tuple[str, ...] = ()) -> type[BaseModel]:
     """The arguments of ``builder``, by its signature, as a model that checks them."""
-    function = builder.func if isinstance(builder, partial) else builder
-    hints = typing.get_type_hints(function, include_extras=True)
+    function: Any = builder.func if isinstance(builder, partial) else builder
+    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(builder).parameters.items():
         if name in provided:

@@ -28,7 +28,7 @@ TABLES: dict[str, tuple[str, Registry[Any], tuple[str, ...]]] = {
     "data.sampler": ("Samplers", SAMPLERS, ()),
     "head": ("Heads", HEADS, ("embedding_dim", "num_classes")),
     "evaluators": ("Evaluators", EVALUATORS, ()),
-    "optim": ("Optimisers", OPTIMIZERS, ()),
+    "optim": ("Optimizers", OPTIMIZERS, ()),
     "schedule": ("Schedules", SCHEDULES, ()),
     "task": ("Tasks", TASKS, ("backbone", "head")),
 }

@@ -81,7 +81,7 @@ class HeadSettings(Part):
 
 
 class OptimSettings(Part):
-    """The optimiser and what happens around its step."""
+    """The optimizer and what happens around its step."""
 
     name: str = "adamw"
     lr: Annotated[float, Field(gt=0)]
@@ -111,7 +111,7 @@ class TrainSettings(Strict):
     """The loop."""
 
     steps: Positive | None = None
-    """Optimiser steps in all. Give either this or epochs."""
+    """Optimizer steps in all. Give either this or epochs."""
     epochs: Annotated[float, Field(gt=0)] | None = None
     """Passes over the data in all, in place of steps."""
     batch_size: Positive
@@ -155,7 +155,7 @@ class Settings(Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute. "auto" is CUDA where there is one."""
     task: Annotated[Part, From(TASKS, ("backbone", "head"))] = Part(name="recognition")
-    """What is learnt."""
+    """What is learned."""
     data: Annotated[DataSettings, From(DATASETS)]
     model: Annotated[ModelSettings, From(BACKBONES)]
     head: Annotated[

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from facetx.data import codec
+from facetx.data.formats import codec
 from facetx.registry import Registry
 
 Item = dict[str, Any]

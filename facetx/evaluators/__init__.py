@@ -7,7 +7,7 @@ and logs nothing.
 
 from collections.abc import Callable
 
-from facetx.evaluators.benchmarks import (
+from facetx.evaluators.builders import (
     bin_pairs,
     classification,
     folder_pairs,

@@ -20,7 +20,7 @@ class ClassificationResult:
     Attributes:
         name: Of the benchmark.
         ranks: (N,) how many other identities the head holds for at least as likely as the right one; None where the
-            head has no class centres (triplet and the like), so that it names no identity.
+            head has no class centers (triplet and the like), so that it names no identity.
         num_classes: Identities to choose from.
     """
 
@@ -30,7 +30,7 @@ class ClassificationResult:
 
     def summary(self) -> dict[str, float]:
         """ "top1" and "top5" in 0..1, shares of images whose identity is the head's first, or in its first five;
-        empty where the head has no class centres."""
+        empty where the head has no class centers."""
         if self.ranks is None:
             return {}
         return {"top1": float((self.ranks < 1).mean()), "top5": float((self.ranks < 5).mean())}

@@ -61,7 +61,7 @@ def embed_dataset(
     workers: int = 0,
     amp: bool = False,
 ) -> NDArray[np.float32]:
-    """Embeddings (N, D), not normalised. With ``flip``, those of the image and of its mirror are summed.
+    """Embeddings (N, D), not normalized. With ``flip``, those of the image and of its mirror are summed.
 
     Arguments and errors are those of ``embed_views``.
     """
@@ -80,7 +80,7 @@ def embed_views(
     workers: int = 0,
     amp: bool = False,
 ) -> NDArray[np.float32]:
-    """Embeddings (V, N, D), not normalised, of each image and, with ``flip``, of its mirror.
+    """Embeddings (V, N, D), not normalized, of each image and, with ``flip``, of its mirror.
 
     The backbone runs in evaluation mode and without gradients, and is left in the mode that it was in. The global
     random state is not touched.

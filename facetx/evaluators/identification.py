@@ -1,4 +1,4 @@
-"""1:N on any labelled set: who is it, is it anyone known, and which images are of one person?"""
+"""1:N on any labeled set: who is it, is it anyone known, and which images are of one person?"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from facetx.errors import DataError
 from facetx.evaluators.embedding import Backbone, FaceDataset, embed_views
-from facetx.evaluators.receipt import Terms
+from facetx.evaluators.terms import Terms
 from facetx.evaluators.verification import markdown_table
 from facetx.metrics.clustering import ClusterScores, cluster_scores, single_linkage
 from facetx.metrics.identification import (
@@ -40,7 +40,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class IdentificationResult:
-    """What came out of one run on a labelled set.
+    """What came out of one run on a labeled set.
 
     Attributes:
         name: Of the benchmark.
@@ -97,11 +97,11 @@ class IdentificationResult:
 
 
 class Identification:
-    """The evaluator: embeds a labelled set once and asks it all of the questions of 1:N.
+    """The evaluator: embeds a labeled set once and asks it all of the questions of 1:N.
 
     Args:
         name: Prefix of its numbers in logs.
-        dataset: Labelled images, at least four identities with two images or more.
+        dataset: Labeled images, at least four identities with two images or more.
         references: Identities that "closest of N references" chooses among.
         seed: Which identities are unknown in the open set, and of the trials of the references.
         flip: Sum the embeddings of an image and of its mirror.

@@ -1,4 +1,4 @@
-"""Draws balanced pairs, in folds that share no identity, from any labelled data set."""
+"""Draws balanced pairs, in folds that share no identity, from any labeled data set."""
 
 from dataclasses import dataclass
 

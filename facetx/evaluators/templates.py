@@ -8,10 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from facetx.data.ijb import IJBImages, read_media, read_points, read_subjects, read_template_pairs
+from facetx.data.lists.ijb import read_media, read_points, read_subjects, read_template_pairs
+from facetx.data.sets.ijb import IJBImages
 from facetx.errors import DataError
 from facetx.evaluators.embedding import Backbone, FaceDataset, embed_views
-from facetx.evaluators.receipt import Terms
+from facetx.evaluators.terms import Terms
 from facetx.evaluators.verification import markdown_table, short
 from facetx.metrics.roc import TarAtFar, tar_at_far
 from facetx.metrics.templates import TemplateSearch, pool_templates, search_templates, template_scores

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from facetx.evaluators.embedding import Backbone, FaceDataset, embed_views
-from facetx.evaluators.receipt import Terms
+from facetx.evaluators.terms import Terms
 from facetx.metrics.roc import Roc, TarAtFar, auc, eer, roc, tar_at_far
 from facetx.metrics.verification import FoldAccuracy, cosine_scores, tenfold_accuracy
 
@@ -194,7 +194,7 @@ class PairVerification:
         embed: Callable[..., NDArray[np.float32]] = embed_views,
     ) -> VerificationResult:
         """All of the result. The arguments are those of ``facetx.evaluators.embedding.embed_views``, and ``embed`` is
-        what stands in for it (``facetx.evaluators.cache.EmbeddingCache``)."""
+        what stands in for it (``facetx.benchmarks.embedding_cache.EmbeddingCache``)."""
         used, place = np.unique(np.concatenate([self.first, self.second]), return_inverse=True)
         views = embed(
             backbone,

@@ -1,13 +1,13 @@
 """Heads: (embeddings, labels) -> losses. ``HEADS`` is the table of their names.
 
-A class-centre head is a criterion (a margin in a softmax, or SFace) times an engine (the way through the classes).
+A class-center head is a criterion (a margin in a softmax, or SFace) times an engine (the way through the classes).
 """
 
 from collections.abc import Callable
 
 from facetx.heads.base import Head
-from facetx.heads.center import center_loss
-from facetx.heads.class_centres import ClassCentreHead
+from facetx.heads.center_loss import center_loss
+from facetx.heads.class_centers import ClassCenterHead
 from facetx.heads.classification import (
     adaface,
     arcface,
@@ -21,13 +21,13 @@ from facetx.heads.classification import (
     sphereface,
 )
 from facetx.heads.joint import JointHead
-from facetx.heads.pairs import circle, contrastive, logistic_pairs, npairs, triplet
+from facetx.heads.pair_losses import circle, contrastive, logistic_pairs, npairs, triplet
 from facetx.registry import Registry
 
 HEADS: Registry[Callable[..., Head]] = Registry(
     "head",
     [
-        # a learnt centre an identity
+        # a learned center an identity
         softmax,
         normalized_softmax,
         sphereface,
@@ -48,4 +48,4 @@ HEADS: Registry[Callable[..., Head]] = Registry(
     ],
 )
 
-__all__ = ["HEADS", "ClassCentreHead", "Head", "JointHead"]
+__all__ = ["HEADS", "ClassCenterHead", "Head", "JointHead"]

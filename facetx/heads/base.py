@@ -35,7 +35,7 @@ class Head(nn.Module):
     def set_margin_scale(self, factor: float) -> None:
         """Multiplies the margins by ``factor`` in [0, 1] from now on: the margin warm-up sets it at each step.
 
-        Zero is the normalised softmax. Heads without a class-centre margin take no notice.
+        Zero is the normalized softmax. Heads without a class-center margin take no notice.
         """
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:

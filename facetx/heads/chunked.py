@@ -1,8 +1,8 @@
-"""The engine ``chunked``: exact, without ever holding all images x all classes, or a normalised copy of the weights.
+"""The engine ``chunked``: exact, without ever holding all images x all classes, or a normalized copy of the weights.
 
 It takes some images at a time against all classes. Their whole softmax is then at hand, so their part of the
 gradients is finished at once and the block forgotten: three matrix products in all, as many as ``full`` needs. Instead
-of normalising the weights it divides the products by their lengths, and the gradient's way through that normalisation
+of normalizing the weights it divides the products by their lengths, and the gradient's way through that normalization
 is worked out within the gradient's own memory.
 
 Shapes as in ``engine``; R images a block.
@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from facetx.heads.criterion import Criterion
 from facetx.heads.engine import EPS, Result, take_target
 
-CLASS_BLOCKS = 64  # parts of the class centres, where their gradient is put through the normalisation
+CLASS_BLOCKS = 64  # parts of the class centers, where their gradient is put through the normalization
 
 
 def chunked(unit: Tensor, norms: Tensor, weight: Tensor, labels: Tensor, criterion: Criterion, rows: int) -> Result:
@@ -33,7 +33,7 @@ def chunked(unit: Tensor, norms: Tensor, weight: Tensor, labels: Tensor, criteri
 
 
 class _Gradients:
-    """The gradients of the loss, filled block by block; that of the weights lacks its way through the normalisation."""
+    """The gradients of the loss, filled block by block; that of the weights lacks its way through the normalization."""
 
     def __init__(self, unit: Tensor, norms: Tensor, weight: Tensor):
         self.unit, self.norms, self.weight = torch.empty_like(unit), torch.empty_like(norms), torch.empty_like(weight)
@@ -61,12 +61,12 @@ class _Chunked(torch.autograd.Function):
         if grads is None:
             grads = _Gradients(unit, norms, weight)
             _by_blocks(unit, norms, weight, labels, ctx.criterion, ctx.rows, grads)
-        for centres, gradient in zip(weight.chunk(CLASS_BLOCKS), grads.weight.chunk(CLASS_BLOCKS), strict=True):
+        for centers, gradient in zip(weight.chunk(CLASS_BLOCKS), grads.weight.chunk(CLASS_BLOCKS), strict=True):
             gradient.mul_(grad_loss)
-            if ctx.criterion.normalized:  # the length of a centre changes no cosine: no gradient along the centre
-                length = torch.linalg.vector_norm(centres, dim=1).clamp_min_(EPS)
-                along = torch.linalg.vecdot(gradient, centres) / length**2
-                gradient.addcmul_(centres, along[:, None], value=-1)
+            if ctx.criterion.normalized:  # the length of a center changes no cosine: no gradient along the center
+                length = torch.linalg.vector_norm(centers, dim=1).clamp_min_(EPS)
+                along = torch.linalg.vecdot(gradient, centers) / length**2
+                gradient.addcmul_(centers, along[:, None], value=-1)
         return grads.unit * grad_loss, grads.norms * grad_loss, grads.weight, None, None, None
 
 

@@ -1,9 +1,9 @@
-"""The class-centre heads by name: each one margin or criterion, on any engine.
+"""The class-center heads by name: each one margin or criterion, on any engine.
 
 All take ``embedding_dim`` and ``num_classes`` first, and ``engine``, ``chunk_size`` and ``sample_rate``, which
-``ClassCentreHead`` explains, by name. Embeddings come in as the backbone gives them, not normalised.
+``ClassCenterHead`` explains, by name. Embeddings come in as the backbone gives them, not normalized.
 
-In the equations theta_j is the angle between the embedding and the centre of class j, y the image's own class, s the
+In the equations theta_j is the angle between the embedding and the center of class j, y the image's own class, s the
 scale, and a "logit" what the softmax cross-entropy sees; every other class's logit is s cos theta_j where nothing else
 is said. A margin that is added to an angle is in radians.
 """
@@ -13,7 +13,7 @@ from typing import Unpack
 
 from facetx.heads.adaptive import AdaFaceCriterion, CurricularFaceCriterion, MagFaceCriterion
 from facetx.heads.base import within
-from facetx.heads.class_centres import ClassCentreHead, EngineArgs
+from facetx.heads.class_centers import ClassCenterHead, EngineArgs
 from facetx.heads.criterion import MarginSoftmax, NormScaledSoftmax, SFaceCriterion
 from facetx.heads.margins import AngularMargin, AnnealedMargin, Gradient, NoMargin
 
@@ -22,14 +22,14 @@ def softmax(
     embedding_dim: int,
     num_classes: int,
     **engine: Unpack[EngineArgs],
-) -> ClassCentreHead:
-    """Plain softmax: the logits are W_j x, nothing normalised, no bias.
+) -> ClassCenterHead:
+    """Plain softmax: the logits are W_j x, nothing normalized, no bias.
 
     Choose it as the baseline, or for closed-set classification. Its embeddings are separable but not drawn together, so
     that verifying new faces works less well than with any margin.
     """
     criterion = MarginSoftmax(1.0, NoMargin(), normalized=False)
-    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
+    return ClassCenterHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def normalized_softmax(
@@ -37,7 +37,7 @@ def normalized_softmax(
     num_classes: int,
     scale: float = 64.0,
     **engine: Unpack[EngineArgs],
-) -> ClassCentreHead:
+) -> ClassCenterHead:
     """Modified softmax, NormFace (arXiv 1704.06369): all logits are s cos theta_j.
 
     Args:
@@ -46,7 +46,7 @@ def normalized_softmax(
     Choose it to see what a margin adds: every margin at 0 is this loss.
     """
     criterion = MarginSoftmax(scale, NoMargin())
-    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
+    return ClassCenterHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def sphereface(
@@ -56,10 +56,10 @@ def sphereface(
     margin: float = 4.0,
     annealing: float = 5.0,
     **engine: Unpack[EngineArgs],
-) -> ClassCentreHead:
+) -> ClassCenterHead:
     """A-Softmax, SphereFace (arXiv 1704.08063): the target's logit is |x| psi(theta_y), the others' |x| cos theta_j.
 
-    psi(theta) = (-1)^k cos(m theta) - 2k for theta in [k pi / m, (k + 1) pi / m]. Class centres are normalised,
+    psi(theta) = (-1)^k cos(m theta) - 2k for theta in [k pi / m, (k + 1) pi / m]. Class centers are normalized,
     embeddings are not: their length |x| takes the place of a scale.
 
     Args:
@@ -71,7 +71,7 @@ def sphereface(
     Choose it to compare with the literature; it needs the warm-up, and CosFace or ArcFace train more steadily.
     """
     criterion = NormScaledSoftmax(scale, AnnealedMargin(margin, annealing))
-    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
+    return ClassCenterHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def cosface(
@@ -80,7 +80,7 @@ def cosface(
     scale: float = 64.0,
     margin: float = 0.35,
     **engine: Unpack[EngineArgs],
-) -> ClassCentreHead:
+) -> ClassCenterHead:
     """CosFace (arXiv 1801.09414, eq. 4): the target's logit is s (cos theta_y - m).
 
     Args:
@@ -91,7 +91,7 @@ def cosface(
     where ArcFace's may stall. The Face Transformer was trained with it (s 64, m 0.35).
     """
     criterion = MarginSoftmax(scale, AngularMargin(m3=within("margin", margin, 0, 2)))
-    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
+    return ClassCenterHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def arcface(
@@ -101,7 +101,7 @@ def arcface(
     margin: float = 0.5,
     gradient: Gradient = "exact",
     **engine: Unpack[EngineArgs],
-) -> ClassCentreHead:
+) -> ClassCenterHead:
     """ArcFace (arXiv 1801.07698, eq. 3): the target's logit is s cos(theta_y + m).
 
     Where theta_y + m passes pi the cosine is continued downwards, -cos(theta_y + m) - 2, so that the logit falls for
@@ -119,7 +119,7 @@ def arcface(
     criterion = MarginSoftmax(
         scale, AngularMargin(m2=within("margin (radians)", margin, 0, math.pi), gradient=gradient)
     )
-    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
+    return ClassCenterHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def combined_margin(
@@ -131,7 +131,7 @@ def combined_margin(
     m3: float = 0.2,
     gradient: Gradient = "exact",
     **engine: Unpack[EngineArgs],
-) -> ClassCentreHead:
+) -> ClassCenterHead:
     """The combined margin (arXiv 1801.07698, eq. 4): the target's logit is s (cos(m1 theta_y + m2) - m3).
 
     Args:
@@ -144,7 +144,7 @@ def combined_margin(
     Choose it to search between the three margins; the paper reports (1, 0.3, 0.2).
     """
     criterion = MarginSoftmax(scale, AngularMargin(m1, m2, m3, gradient))
-    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
+    return ClassCenterHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def sface(
@@ -155,22 +155,22 @@ def sface(
     a: float = 0.9,
     b: float = 1.2,
     **engine: Unpack[EngineArgs],
-) -> ClassCentreHead:
+) -> ClassCenterHead:
     """SFace (arXiv 2205.12010): -[r_intra(theta_y)] cos theta_y + sum_j [r_inter(theta_j)] cos theta_j, j != y.
 
     r_intra(theta) = s / (1 + e^(-k (theta - a))) and r_inter(theta) = s / (1 + e^(k (theta - b))) take no gradient:
-    they fade out the pull on images nearer to their centre than a, and the push on centres further away than b. There
+    they fade out the pull on images nearer to their center than a, and the push on centers further away than b. There
     is no softmax, and the loss may be negative.
 
     Args:
         scale: s, the largest gradient.
         k: Steepness of both curves.
         a: Angle in radians below which an image is let be. Published: 0.9 (Face Transformer), 0.8 (paper).
-        b: Angle in radians beyond which other centres are let be. Published: 1.2 (Face Transformer), 1.23 (paper).
+        b: Angle in radians beyond which other centers are let be. Published: 1.2 (Face Transformer), 1.23 (paper).
 
     Choose it for data with wrong labels, which it does not chase to the end.
     """
-    return ClassCentreHead(embedding_dim, num_classes, SFaceCriterion(scale, k, a, b), **engine)
+    return ClassCenterHead(embedding_dim, num_classes, SFaceCriterion(scale, k, a, b), **engine)
 
 
 def adaface(
@@ -181,7 +181,7 @@ def adaface(
     h: float = 0.333,
     momentum: float = 0.01,
     **engine: Unpack[EngineArgs],
-) -> ClassCentreHead:
+) -> ClassCenterHead:
     """AdaFace (arXiv 2204.00964): the target's logit is s (cos(theta_y - m q) - m (1 + q)), q the image's quality.
 
     q = clip(h (|x| - mean) / std, -1, 1), with running mean and std of the lengths |x|; it takes no gradient. q = -1 is
@@ -197,7 +197,7 @@ def adaface(
     after batch norm or a linear layer, not after LayerNorm.
     """
     criterion = AdaFaceCriterion(scale, margin, h, momentum)
-    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
+    return ClassCenterHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def curricularface(
@@ -207,7 +207,7 @@ def curricularface(
     margin: float = 0.5,
     momentum: float = 0.01,
     **engine: Unpack[EngineArgs],
-) -> ClassCentreHead:
+) -> ClassCenterHead:
     """CurricularFace (arXiv 2004.00288): ArcFace, and hard negatives count the more the further training is.
 
     A negative with cos theta_j > cos(theta_y + m) gets the logit s cos theta_j (t + cos theta_j), where t is the
@@ -221,7 +221,7 @@ def curricularface(
     Choose it for large sets where ArcFace has converged and hard identities are left.
     """
     criterion = CurricularFaceCriterion(scale, margin, momentum)
-    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
+    return ClassCenterHead(embedding_dim, num_classes, criterion, **engine)
 
 
 def magface(
@@ -234,7 +234,7 @@ def magface(
     norm_high: float = 110.0,
     regularizer: float = 35.0,
     **engine: Unpack[EngineArgs],
-) -> ClassCentreHead:
+) -> ClassCenterHead:
     """MagFace (arXiv 2103.06627): the target's logit is s cos(theta_y + m(a)), and lambda g(a) is added to the loss.
 
     a = |x| clamped to [norm_low, norm_high]; m(a) rises linearly over that range from margin_low to margin_high;
@@ -250,4 +250,4 @@ def magface(
     range.
     """
     criterion = MagFaceCriterion(scale, (margin_low, margin_high), (norm_low, norm_high), regularizer)
-    return ClassCentreHead(embedding_dim, num_classes, criterion, **engine)
+    return ClassCenterHead(embedding_dim, num_classes, criterion, **engine)

@@ -1,4 +1,4 @@
-"""From cosines to losses: what a class-centre loss computes, whatever engine holds the class centres.
+"""From cosines to losses: what a class-center loss computes, whatever engine holds the class centers.
 
 A criterion never sees a weight, a label or the whole batch. It gets rows of cosines, taken apart into the one to the
 image's own class (``target``) and those to all others (``negatives``, where the own class is ``MASKED``), and works in
@@ -8,7 +8,7 @@ three steps, so that the classes may lie on several machines::
     aggregate = criterion.merge(stack of aggregates)            # (shards, R) -> (R,), where classes are split
     losses = criterion.losses(target, aggregate, norms)         # (R,)
 
-Shapes: R rows (images), C classes. ``norms`` (R,) are the lengths of the embeddings before they were normalised.
+Shapes: R rows (images), C classes. ``norms`` (R,) are the lengths of the embeddings before they were normalized.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Criterion(nn.Module):
 
     Attributes:
         scale: Radius s of the hypersphere; it multiplies the cosines.
-        normalized: Whether embeddings and class centres are normalised first. Else "cosine" is their dot product.
+        normalized: Whether embeddings and class centers are normalized first. Else "cosine" is their dot product.
         margin_scale: The warm-up's factor on the margin, in [0, 1].
     """
 
@@ -129,7 +129,7 @@ class _ScaledLogSumExp(torch.autograd.Function):
 
 
 class NormScaledSoftmax(MarginSoftmax):
-    """SphereFace's convention: the class centres are normalised, and the embedding's own length scales its logits."""
+    """SphereFace's convention: the class centers are normalized, and the embedding's own length scales its logits."""
 
     def row_scale(self, norms: Tensor) -> Tensor:
         return self.scale * norms

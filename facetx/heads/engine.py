@@ -2,8 +2,8 @@
 
 An engine is a function ``(unit, norms, weight, labels, criterion) -> Result``.
 
-Shapes: B images, C classes, D numbers an embedding. ``unit`` (B, D) holds the normalised embeddings, ``norms`` (B,)
-their lengths, ``weight`` (C, D) the class centres as they are learnt, not normalised.
+Shapes: B images, C classes, D numbers an embedding. ``unit`` (B, D) holds the normalized embeddings, ``norms`` (B,)
+their lengths, ``weight`` (C, D) the class centers as they are learned, not normalized.
 """
 
 from typing import NamedTuple
@@ -26,9 +26,9 @@ class Result(NamedTuple):
 
 
 def full(unit: Tensor, norms: Tensor, weight: Tensor, labels: Tensor, criterion: Criterion) -> Result:
-    """Holds a normalised copy of the weights and all B x C logits."""
-    centres = F.normalize(weight, eps=EPS) if criterion.normalized else weight
-    target, negatives = take_target(F.linear(unit, centres), labels)
+    """Holds a normalized copy of the weights and all B x C logits."""
+    centers = F.normalize(weight, eps=EPS) if criterion.normalized else weight
+    target, negatives = take_target(F.linear(unit, centers), labels)
     if criterion.training:
         criterion.observe(target.detach(), norms.detach())
     loss = criterion.losses(target, criterion.aggregate(target.detach(), negatives, norms), norms).mean()

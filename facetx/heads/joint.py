@@ -48,8 +48,8 @@ class JointHead(Head):
         return {"loss": sum(losses[1:], losses[0]), **scalars}
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """The logits (B, num_classes) of the first part with class centres. ``ValueError`` if there is none."""
+        """The logits (B, num_classes) of the first part with class centers. ``ValueError`` if there is none."""
         for head in self.parts:
             if hasattr(head, "logits"):
                 return head.logits(embeddings)  # type: ignore[operator]
-        raise ValueError("no part of this joint head has class centres, so it gives no logits")
+        raise ValueError("no part of this joint head has class centers, so it gives no logits")

@@ -1,4 +1,4 @@
-"""Margins: what a loss makes of the cosine to the image's own class centre, so that it has to try harder.
+"""Margins: what a loss makes of the cosine to the image's own class center, so that it has to try harder.
 
 Each is a frozen object, ``margin(cosine, factor) -> cosine``, elementwise and without state. ``factor`` in [0, 1] is
 the warm-up: 0 leaves the cosine as it is, 1 is the whole margin. All angles are in radians.
@@ -27,7 +27,7 @@ def unfolded_cosine(angle: Tensor) -> Tensor:
     """cos(angle), continued beyond pi so that it keeps falling: (-1)^k cos(angle) - 2k, k = floor(angle / pi).
 
     SphereFace's psi (arXiv 1704.08063), here for any angle >= 0. A plain cosine would rise again beyond pi, and
-    reward an image for lying further away from its own centre.
+    reward an image for lying further away from its own center.
     """
     k = (angle.detach() / math.pi).floor()
     return (1 - 2 * k.remainder(2)) * angle.cos() - 2 * k
@@ -35,7 +35,7 @@ def unfolded_cosine(angle: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class NoMargin:
-    """The cosine as it is: plain and normalised softmax."""
+    """The cosine as it is: plain and normalized softmax."""
 
     def __call__(self, cosine: Tensor, factor: float) -> Tensor:
         return cosine

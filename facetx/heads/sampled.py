@@ -15,7 +15,7 @@ def sampled(
     """``full`` over a fresh choice of classes: every class of the batch, then others, up to ``sample_rate`` of all.
 
     At rate 1 it is ``full``. The choice comes from torch's random state, so that a seeded step repeats. At least as
-    many classes as images are kept. Class centres left out get a gradient of zero; the optimiser's momentum and decay
+    many classes as images are kept. Class centers left out get a gradient of zero; the optimizer's momentum and decay
     move them all the same.
     """
     num_classes = len(weight)

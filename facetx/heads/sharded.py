@@ -30,10 +30,10 @@ class Shard:
 
     @classmethod
     def of_this_rank(cls, num_classes: int) -> "Shard":
-        """This rank's part. ``ValueError`` if torch.distributed is not initialised, or classes are too few."""
+        """This rank's part. ``ValueError`` if torch.distributed is not initialized, or classes are too few."""
         if not dist.is_initialized():
             raise ValueError(
-                "engine 'sharded' splits the classes over the ranks of torch.distributed, which is not initialised; "
+                "engine 'sharded' splits the classes over the ranks of torch.distributed, which is not initialized; "
                 "start with torchrun, or choose engine 'chunked' for one process"
             )
         rank, ranks = dist.get_rank(), dist.get_world_size()

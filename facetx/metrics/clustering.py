@@ -64,7 +64,7 @@ class Linkage:
 
 
 def single_linkage(embeddings: ArrayLike) -> Linkage:
-    """The links of N images, embeddings (N, D) that need not be normalised. Takes 4 N^2 bytes.
+    """The links of N images, embeddings (N, D) that need not be normalized. Takes 4 N^2 bytes.
 
     Prim's algorithm: the image that is closest to those in the tree comes next.
     """

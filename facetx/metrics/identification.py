@@ -53,7 +53,7 @@ def rank_gallery(
     gallery: ArrayLike,
     gallery_labels: Sequence[int] | NDArray[np.int64],
 ) -> Ranking:
-    """Compares probes (P, D) with gallery images (G, D), each with its identity. Embeddings need not be normalised.
+    """Compares probes (P, D) with gallery images (G, D), each with its identity. Embeddings need not be normalized.
 
     Raises ``ValueError`` for embeddings that are not finite, or where no probe has a mate in the gallery.
     """
@@ -72,7 +72,7 @@ class TpirAtFpir:
 
     Attributes:
         target: The FPIR asked for.
-        fpir: The FPIR realised, <= target: share of the probes without a mate that are taken for somebody.
+        fpir: The FPIR realized, <= target: share of the probes without a mate that are taken for somebody.
         tpir: Share of the mated probes whose closest image is of their identity and above the threshold.
         threshold: A probe is identified where the score of its closest image is above.
     """

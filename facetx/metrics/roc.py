@@ -107,7 +107,7 @@ class TarAtFar:
 
     Attributes:
         target: The FAR asked for.
-        far: The FAR realised, <= target.
+        far: The FAR realized, <= target.
         tar: Accepted share of the same pairs.
         threshold: Pairs of ``score > threshold`` are accepted.
         low, high: 95 % Wilson interval of ``tar`` over the same pairs, at this threshold.
@@ -166,9 +166,9 @@ def thresholds_at(impostor: Floats, rates: Iterable[float]) -> Floats:
 def wilson(successes: int, trials: int, z: float = 1.959963984540054) -> tuple[float, float]:
     """Wilson's score interval of a share; z = 1.96 gives 95 %. (E. B. Wilson, JASA 1927.)"""
     share, pull = successes / trials, z * z / trials
-    centre = (share + pull / 2) / (1 + pull)
+    center = (share + pull / 2) / (1 + pull)
     half = z / (1 + pull) * np.sqrt(share * (1 - share) / trials + pull / (4 * trials))
     # The ends are exactly 0 and 1 where no, or every, trial succeeds; rounding alone would miss them.
-    low = 0.0 if successes == 0 else float(centre - half)
-    high = 1.0 if successes == trials else float(centre + half)
+    low = 0.0 if successes == 0 else float(center - half)
+    high = 1.0 if successes == trials else float(center + half)
     return low, high

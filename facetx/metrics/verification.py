@@ -33,7 +33,7 @@ def distance_to_cosine(distance: ArrayLike) -> Floats:
 def cosine_scores(first: ArrayLike, second: ArrayLike) -> Floats:
     """Cosine of each row of ``first`` (N, D) with the same row of ``second`` (N, D), in -1..1.
 
-    Rows need not be normalised. A row of zeros has no direction; its cosine is 0.
+    Rows need not be normalized. A row of zeros has no direction; its cosine is 0.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
@@ -82,7 +82,7 @@ def tenfold_accuracy(
         same: (N,) bool.
         folds: How many contiguous folds in file order, or the fold (N,) of each pair.
         mode: ``grid`` tries the field's 400 thresholds, and so agrees with its figures. ``exact`` tries the middle
-            between every two neighbouring scores of the other folds, and accepting none or all.
+            between every two neighboring scores of the other folds, and accepting none or all.
             In both, of thresholds that are equally good the strictest is taken: the first on a grid of distances.
 
     Raises ``ValueError`` for scores that are not finite, labels of one class only, or fewer than two folds.
@@ -176,5 +176,5 @@ def _best_midpoints(score: Floats, label: Bools, fold: Ints, count: int) -> Floa
             thresholds[held_out] = np.nextafter(s[-1], -np.inf)
         else:
             middle = s[k] + (s[k - 1] - s[k]) / 2
-            thresholds[held_out] = middle if middle < s[k - 1] else s[k]  # neighbouring floats have no middle
+            thresholds[held_out] = middle if middle < s[k - 1] else s[k]  # neighboring floats have no middle
     return thresholds

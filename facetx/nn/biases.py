@@ -32,7 +32,7 @@ class KeypointBias(AttentionBias):
     """KP-RPE: how far token i stands from the five facial keypoints says how it attends to its surroundings.
 
     ``bias[i, j] = table(i)[bucket(i, j)]`` where ``table(i)`` is a linear function of the ten differences between
-    token i's centre and the keypoints, and ``bucket`` sorts the offset from j to i into ``buckets`` (Kim et al. 2024,
+    token i's center and the keypoints, and ``bucket`` sorts the offset from j to i into ``buckets`` (Kim et al. 2024,
     "KeyPoint Relative Position Encoding for Face Recognition", CVPR; buckets by iRPE's product method, arXiv
     2107.14222). Each layer and each head has its own table, which starts at zero.
 

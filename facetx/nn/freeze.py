@@ -42,7 +42,7 @@ def freeze(model: nn.Module, patterns: Iterable[str]) -> list[str]:
 def frozen_parts(model: nn.Module) -> list[str]:
     """The parts without a trained parameter, each by the largest module that holds nothing else: "encoder.blocks.0-3".
 
-    Numbered neighbours are written as one. A lone frozen parameter of a module that is trained otherwise is named too.
+    Numbered neighbors are written as one. A lone frozen parameter of a module that is trained otherwise is named too.
     """
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     parts: list[str] = []

@@ -12,7 +12,7 @@ class ClassToken(nn.Module):
 
     Args:
         dim: Width D of a token.
-        std: Of the normal initialisation.
+        std: Of the normal initialization.
     """
 
     prefix = 1

@@ -12,7 +12,7 @@ class LearnedPositions(nn.Module):
     Args:
         num_tokens: Number of tokens T, a class token counted.
         dim: Width D of a token.
-        std: Of the normal initialisation.
+        std: Of the normal initialization.
     """
 
     def __init__(self, num_tokens: int, dim: int, std: float = 0.02):

@@ -16,7 +16,7 @@ class Profile:
 
     Attributes:
         parameters: All of them.
-        trainable: Those that the optimiser may change.
+        trainable: Those that the optimizer may change.
         macs: Multiply-accumulates of convolutions, linear layers and attention, attention's products included.
         attention_macs: The part of ``macs`` that multiplies activations with activations (QK^T and AV).
             Papers often leave it out: theirs is ``macs - attention_macs``.

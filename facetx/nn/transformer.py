@@ -33,7 +33,7 @@ class FaceTransformer(nn.Module):
         dropout: On the tokens, after the positions.
 
     Shapes: images (B, 3, H, W), already scaled by the contract, and keypoints (B, 5, 2) in [0, 1] where
-    ``needs_keypoints`` -> (B, E), not normalised.
+    ``needs_keypoints`` -> (B, E), not normalized.
     """
 
     def __init__(

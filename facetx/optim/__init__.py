@@ -1,7 +1,8 @@
-"""How weights move: parameter groups, optimisers, schedules, moving averages."""
+"""How weights move: parameter groups, optimizers, schedules, moving averages."""
 
-from facetx.optim.groups import OPTIMIZERS, MovingAverage, averaged, gradient_norm, parameter_groups
-from facetx.optim.layers import layer_rates
+from facetx.optim.average import MovingAverage, averaged
+from facetx.optim.layer_decay import layer_rates
+from facetx.optim.optimizers import OPTIMIZERS, gradient_norm, parameter_groups
 from facetx.optim.schedules import SCHEDULES, Schedule, rate_at
 
 __all__ = [

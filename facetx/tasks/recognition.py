@@ -12,7 +12,7 @@ class Recognition(nn.Module):
         backbone: Images -> embeddings, with its input contract.
         head: (embeddings, labels) -> {"loss": ..., more scalars}.
         margin_warmup_steps: Steps over which the margins grow from 0 to their own size. A transformer that starts
-            on ArcFace's full margin may stall; one that starts on the plain normalised softmax does not.
+            on ArcFace's full margin may stall; one that starts on the plain normalized softmax does not.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module, margin_warmup_steps: int = 0):

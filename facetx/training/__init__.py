@@ -1,10 +1,10 @@
 """The loop, checkpoints, sinks, and the folder of a run."""
 
+from facetx.checkpoints.backbone import build_backbone
+from facetx.checkpoints.format import Checkpoint, find_checkpoint
 from facetx.training.build import Run, build, describe_run
-from facetx.training.checkpoint import Checkpoint, find_checkpoint
 from facetx.training.loop import DivergedError, Outcome, train
 from facetx.training.run import start_run
-from facetx.training.transfer import build_backbone
 
 __all__ = [
     "Checkpoint",

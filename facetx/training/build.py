@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from facetx.checkpoints.backbone import build_backbone
+from facetx.checkpoints.format import Checkpoint
 from facetx.config import Settings, create
 from facetx.contract import InputContract
 from facetx.data import DATASETS
@@ -20,12 +22,11 @@ from facetx.evaluators import EVALUATORS
 from facetx.evaluators.embedding import embed_views
 from facetx.evaluators.verification import PairVerification
 from facetx.heads import HEADS, JointHead
+from facetx.nn.device import pick_device
 from facetx.nn.freeze import frozen_parts
 from facetx.nn.profile import parameter_count, profile, run_on_meta
 from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, layer_rates, parameter_groups
 from facetx.tasks import TASKS
-from facetx.training.checkpoint import Checkpoint
-from facetx.training.transfer import build_backbone
 
 
 @dataclass
@@ -58,15 +59,6 @@ class Run:
         s = self.settings
         batches = create(SAMPLERS, s.data.sampler)
         return StepSampler(batches, self.dataset.labels, s.train.batch_size, s.seed, start, self.total_steps)
-
-
-def pick_device(name: str) -> torch.device:
-    """ "auto", "cpu" or "cuda" as a device. Raises ``ConfigError`` where there is no CUDA."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: cuda is asked for, and PyTorch finds no CUDA device; use device=auto or device=cpu")
-    return torch.device(name)
 
 
 def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
@@ -228,7 +220,7 @@ def describe_run(run: Run) -> str:
         f"  steps       {run.total_steps:,} of {s.train.batch_size} images: {epochs:.2f} epochs of "
         f"{run.steps_per_epoch:,}",
         f"  memory      about {memory_estimate(run) / 2**20:,.0f} MiB on {run.device} for weights, gradients, "
-        f"optimiser and activations",
+        f"optimizer and activations",
         f"  precision   {run.precision} on {run.device}, {'compiled' if s.train.compile else 'eager'}",
     ]
     return "\n".join(lines)
@@ -247,7 +239,7 @@ def what_is_trained(run: Run) -> str:
 
 
 def memory_estimate(run: Run) -> int:
-    """Bytes: fp32 weights, their gradients, the optimiser's state, and what a backward pass keeps.
+    """Bytes: fp32 weights, their gradients, the optimizer's state, and what a backward pass keeps.
 
     The last is counted on one image without values, so nothing is allocated; a fused kernel may keep less.
     """

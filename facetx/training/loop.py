@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from facetx.checkpoints.format import Checkpoint
 from facetx.config import Settings, to_yaml
 from facetx.data.loader import Batch, batches_of, training_loader
 from facetx.errors import ConfigError, DataError, FacetxError, some
 from facetx.files import write_file
 from facetx.optim import MovingAverage, averaged, gradient_norm, rate_at
 from facetx.training.build import Run, build, describe_run, open_data
-from facetx.training.checkpoint import Checkpoint
+from facetx.training.hold import hold_backbone
 from facetx.training.signals import caught_signals
 from facetx.training.sinks import JsonLines, Row, Sink, TensorBoard, Terminal
 from facetx.training.state import Progress, restore, save
-from facetx.training.transfer import hold_backbone
 
 log = logging.getLogger("facetx")
 SETTINGS = "settings.yaml"
@@ -136,7 +136,7 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
 
 
 def training_step(run: Run, batch: Batch, step: int) -> tuple[dict[str, Tensor], Tensor]:
-    """One optimiser step. Returns its scalars and whether it was finite; one that was not changes no weight."""
+    """One optimizer step. Returns its scalars and whether it was finite; one that was not changes no weight."""
     s = run.settings
     # Dropout and the like are a function of (seed, step): nothing of the generators needs saving.
     torch.manual_seed(s.seed * 1_000_003 + step + 1)
@@ -162,7 +162,7 @@ def training_step(run: Run, batch: Batch, step: int) -> tuple[dict[str, Tensor],
     if s.optim.clip_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, s.optim.clip_norm, norm)
     finite = torch.isfinite(scalars["loss"]) & torch.isfinite(norm)
-    # The fused optimisers leave weights and moments alone where this is 1: no look at the device is needed.
+    # The fused optimizers leave weights and moments alone where this is 1: no look at the device is needed.
     run.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
     run.optimizer.step()
     return {**scalars, "grad_norm": norm}, finite

@@ -3,10 +3,10 @@
 import logging
 from pathlib import Path
 
-from facetx.analysis.report import write_pictures
+from facetx.checkpoints.format import Checkpoint, find_checkpoint
 from facetx.config import Settings
 from facetx.errors import ConfigError
-from facetx.training.checkpoint import Checkpoint, find_checkpoint
+from facetx.plots.pictures import write_pictures
 from facetx.training.loop import SETTINGS, Outcome, train
 from facetx.training.sinks import read_rows
 

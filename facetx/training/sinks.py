@@ -1,6 +1,6 @@
 """Where rows of metrics go: a JSONL file, TensorBoard, and the terminal.
 
-A row is a flat dictionary with "step" (optimiser steps done). Keys that begin with "time/" measure the machine; all
+A row is a flat dictionary with "step" (optimizer steps done). Keys that begin with "time/" measure the machine; all
 others are a function of the settings, so a resumed run writes the very rows that a straight one would have.
 """
 

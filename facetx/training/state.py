@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from facetx.checkpoints.format import Checkpoint, load_weights, point, prune, save_checkpoint
 from facetx.config import differences
 from facetx.errors import CheckpointError
 from facetx.optim import MovingAverage
 from facetx.training.build import Run
-from facetx.training.checkpoint import Checkpoint, load_weights, point, prune, save_checkpoint
 from facetx.training.sinks import Row
 
 log = logging.getLogger("facetx")
@@ -21,7 +21,7 @@ log = logging.getLogger("facetx")
 
 @dataclass
 class Progress:
-    """What a resume needs beside weights and optimiser: the open row of metrics and the counts of bad steps."""
+    """What a resume needs beside weights and optimizer: the open row of metrics and the counts of bad steps."""
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     counted: Tensor = field(default_factory=lambda: torch.zeros(()))
@@ -92,7 +92,7 @@ def restore(run: Run, ema: MovingAverage | None, progress: Progress, checkpoint:
     before = [head["name"] for head in checkpoint.meta["settings"]["head"]]
     if "center_loss" not in before and "center_loss" in [head.name for head in run.settings.head]:
         raise CheckpointError(
-            f"{checkpoint.path}: trained without center_loss, whose centres must follow the embeddings from the first "
+            f"{checkpoint.path}: trained without center_loss, whose centers must follow the embeddings from the first "
             "step; it cannot be switched on later. Begin a new run with it; model.init_from takes the backbone along"
         )
     load_weights(run.task, state["task"], str(checkpoint.path))
@@ -108,15 +108,15 @@ def restore(run: Run, ema: MovingAverage | None, progress: Progress, checkpoint:
 
 
 def restore_optimizer(run: Run, state: dict[str, Any], checkpoint: Checkpoint) -> None:
-    """Takes the optimiser's moments up; rates, decays and betas stay those of the settings.
+    """Takes the optimizer's moments up; rates, decays and betas stay those of the settings.
 
-    Raises ``CheckpointError`` where the moments are of another optimiser, or of other parameters.
+    Raises ``CheckpointError`` where the moments are of another optimizer, or of other parameters.
     """
     optim = checkpoint.meta["settings"]["optim"]["name"]
     groups = run.optimizer.param_groups
     if optim != run.settings.optim.name or [g["names"] for g in state["param_groups"]] != [g["names"] for g in groups]:
         raise CheckpointError(
-            f"{checkpoint.path}: its optimiser {optim} is another one, or trained other parameters; resume with its "
+            f"{checkpoint.path}: its optimizer {optim} is another one, or trained other parameters; resume with its "
             "optim.name, optim.layer_decay, model.freeze and model.lora, or begin a new run with model.init_from"
         )
     ours = [{key: value for key, value in group.items() if key != "params"} for group in groups]

@@ -50,8 +50,8 @@ def test_settings_written_out_read_back_the_same(tmp_path):
 # ruff: noqa: E501
 # What is written in place of which line of GOOD, and the line, the key and the words that the message must have.
 WRONG = {
-    "misspelt key": ("optim: {lr: 1e-3}", "optim: {lr: 1e-3, weight_decai: 0}", 7, "optim.weight_decai", "did you mean 'weight_decay'?"),
-    "misspelt top key": ("head: cosface", "heads: cosface", 6, "heads", "did you mean 'head'?"),
+    "misspelled key": ("optim: {lr: 1e-3}", "optim: {lr: 1e-3, weight_decai: 0}", 7, "optim.weight_decai", "did you mean 'weight_decay'?"),
+    "misspelled top key": ("head: cosface", "heads: cosface", 6, "heads", "did you mean 'head'?"),
     "missing key": ("name: test\n", "", None, "name", "required"),
     "wrong type": ("steps: 10", "steps: ten", 8, "train.steps", "valid integer, got 'ten'"),
     "true is not 1": ("steps: 10", "steps: true", 8, "train.steps", "valid integer, got True"),
@@ -64,7 +64,7 @@ WRONG = {
     "provided argument": ("head: cosface", "head: {name: cosface, args: {num_classes: 3}}", 6, "head.args.num_classes", "leave it out"),
     "missing argument": ("  args: {root: somewhere}\n", "", 2, "data.args.root", "required"),
     "size of the encoder": ("model: vit_p8s8_tiny", "model: {name: vit_p8s8_tiny, args: {dept: 2}}", 5, "model.args.dept", "did you mean 'depth'?"),
-    "unknown optimiser": ("lr: 1e-3", "name: adamv, lr: 1e-3", 7, "optim.name", "did you mean 'adam' or 'adamw'?"),
+    "unknown optimizer": ("lr: 1e-3", "name: adamv, lr: 1e-3", 7, "optim.name", "did you mean 'adam' or 'adamw'?"),
     "unknown schedule": ("optim:", "schedule: cosin\noptim:", 7, "schedule.name", "did you mean 'cosine'?"),
     "unknown transform": ("args: {root: somewhere}", "args: {root: somewhere}\n  transforms: [flip, flop]", 5, "data.transforms.1.name", "did you mean 'flip'?"),
     "unknown evaluator": ("optim:", "evaluators:\n  - lwf\noptim:", 8, "evaluators.0.name", "did you mean 'lfw'?"),
@@ -206,7 +206,7 @@ def test_the_reference_is_up_to_date_and_names_every_part():
     for _, table, _ in TABLES.values():
         for name in table:
             assert f"\n### `{name}`\n" in written
-    assert "| `train.steps` | `None` | Optimiser steps in all. Give either this or epochs. |" in written
+    assert "| `train.steps` | `None` | Optimizer steps in all. Give either this or epochs. |" in written
     assert "| `model` | required | The backbone." in written
     assert "`cosface(scale=64.0, margin=0.35, engine=..., chunk_size=..., sample_rate=...)`" in written
 

@@ -8,7 +8,7 @@ import yaml
 from facetx.config import check_settings
 from facetx.config.variants import load_variants
 from facetx.errors import ConfigError
-from facetx.training.compare import describe_variants
+from facetx.training.sweep import describe_variants
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("compare_*.yaml"))
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facetx.backbones import BACKBONES
-from facetx.data.bins import BinImages, write_bin
-from facetx.data.codec import encode_png
-from facetx.data.pairs import Pairs, write_pairs
+from facetx.data.formats.codec import encode_png
+from facetx.data.lists.pairs import Pairs, write_pairs
+from facetx.data.sets.bins import BinImages, write_bin
 from facetx.errors import DataError
 from facetx.evaluators import EVALUATORS
 
@@ -234,8 +234,8 @@ def test_any_bytes_give_a_data_error_or_a_read(tmp_path_factory, pieces):
 
 
 def test_lfw_from_images_and_from_a_bin_give_the_same_number(faces, tmp_path):
-    from facetx.data.prepare_convert import convert
-    from facetx.data.sources import open_source
+    from facetx.prepare.convert import convert
+    from facetx.prepare.sources import open_source
 
     images = tmp_path / "lfw"
     for folder in sorted(faces.iterdir()):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetx.data.codec import FORMATS, FREE_PIXELS, decode_image, encode_jpeg, encode_png, image_suffix
-from facetx.data.folder import EXTENSIONS
+from facetx.data.formats.codec import FORMATS, FREE_PIXELS, decode_image, encode_jpeg, encode_png, image_suffix
+from facetx.data.sets.folder import EXTENSIONS
 from facetx.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
@@ -123,7 +123,7 @@ def test_a_jpeg_of_very_many_passes():
         decode_image(data[:end] + 30_000 * last + data[end:], "x")  # 0.5 MB; Pillow takes minutes
 
 
-def test_a_jpeg_is_as_good_as_asked_and_keeps_its_colours():
+def test_a_jpeg_is_as_good_as_asked_and_keeps_its_colors():
     red_next_to_green = np.zeros((16, 16, 3), np.uint8)
     red_next_to_green[:, ::2, 0] = red_next_to_green[:, 1::2, 1] = 200
     best, worst = (encode_jpeg(red_next_to_green, quality) for quality in (100, 5))

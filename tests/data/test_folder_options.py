@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetx.data import DATASETS, landmarks
-from facetx.data.folder import ImageFolder
-from facetx.data.landmarks import COLUMNS, landmarks_of, read_landmarks
-from facetx.data.pairs import Pairs, write_pairs
-from facetx.data.synthetic import SyntheticFaces
+from facetx.data import DATASETS
+from facetx.data.lists import landmarks
+from facetx.data.lists.landmarks import COLUMNS, landmarks_of, read_landmarks
+from facetx.data.lists.pairs import Pairs, write_pairs
+from facetx.data.sets.folder import ImageFolder
+from facetx.data.synthetic.faces import SyntheticFaces
 from facetx.errors import DataError
 from facetx.evaluators import EVALUATORS
 

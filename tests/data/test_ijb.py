@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from facetx.data.ijb import read_media, read_points, read_subjects, read_template_pairs
+from facetx.data.lists.ijb import read_media, read_points, read_subjects, read_template_pairs
 from facetx.errors import DataError
 
 

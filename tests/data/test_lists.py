@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facetx.data import DATASETS
-from facetx.data.lists import read_attributes, read_list, read_names, write_list
-from facetx.data.pairs import find_images, read_pairs
-from facetx.data.protocols import read_agedb, read_calfw, read_cfp, read_sllfw
+from facetx.data.lists.image_lists import read_attributes, read_list, read_names, write_list
+from facetx.data.lists.pairs import find_images, read_pairs
+from facetx.data.lists.protocols import read_agedb, read_calfw, read_cfp, read_sllfw
 from facetx.errors import DataError
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from facetx.data import DATASETS
-from facetx.data.packed import Packed, PackWriter
+from facetx.data.sets.packed import Packed, PackWriter
 from facetx.errors import DataError
 
 RNG = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from conftest import shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facetx.data.pairs import Pairs, find_images, read_pairs, write_key_pairs, write_pairs
+from facetx.data.lists.pairs import Pairs, find_images, read_pairs, write_key_pairs, write_pairs
 from facetx.errors import DataError
 
 GOOD = """\

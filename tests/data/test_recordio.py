@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from facetx.data import DATASETS
-from facetx.data.codec import encode_png
-from facetx.data.recordio import MAGIC, Record, RecordFile, RecordWriter
-from facetx.data.records import RecordFaces, write_faces
+from facetx.data.formats.codec import encode_png
+from facetx.data.formats.recordio import MAGIC, Record, RecordFile, RecordWriter
+from facetx.data.sets.records import RecordFaces, write_faces
 from facetx.errors import DataError
 
 FUZZ = settings(max_examples=60, deadline=None, derandomize=True)

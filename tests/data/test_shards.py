@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from facetx.data import DATASETS
-from facetx.data.codec import encode_png
-from facetx.data.shards import Shards, shard_files
+from facetx.data.formats.codec import encode_png
+from facetx.data.sets.shards import Shards, shard_files
 from facetx.errors import DataError
 
 

@@ -1,13 +1,13 @@
-"""The synthetic faces: reproducible, labelled as drawn, and told apart by face and not by raw pixels."""
+"""The synthetic faces: reproducible, labeled as drawn, and told apart by face and not by raw pixels."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from facetx.data.synthetic import SyntheticFaces, render_face
-from facetx.data.synthetic_portrait import TEMPLATE, paint
-from facetx.data.synthetic_traits import Shot, attributes, sample_identity, sample_shot
+from facetx.data.synthetic.faces import SyntheticFaces, render_face
+from facetx.data.synthetic.portrait import TEMPLATE, paint
+from facetx.data.synthetic.traits import Shot, attributes, sample_identity, sample_shot
 from facetx.errors import DataError
 
 BACKGROUND, SKIN, LEFT_BROW, RIGHT_BROW, LEFT_EYE, RIGHT_EYE, NOSE, UPPER_LIP, INNER_MOUTH, LOWER_LIP, HAIR = range(11)
@@ -117,7 +117,7 @@ def test_left_and_right_are_the_images(faces):
     ids=["lips", "hair", "eyes"],
 )
 def test_the_mask_is_where_the_paint_is(labels, traits, shot):
-    """What changes colour with one part lies in that part's classes, but for soft edges, lashes and brows."""
+    """What changes color with one part lies in that part's classes, but for soft edges, lashes and brows."""
     who = person(3, hair_tone=0.0, hair_red=0.0, iris_tone=0.0, bald=False)
     made_up = Shot(lipstick=(0.9, 0.1, 0.1))
     before, mask, _ = paint(who, made_up, 224)
@@ -198,7 +198,7 @@ def test_an_identity_is_the_same_person_in_all_its_pictures():
             assert len({face.attributes[lasting] for face in row}) == 1
 
 
-def test_without_nuisance_the_nearest_neighbour_is_always_right():
+def test_without_nuisance_the_nearest_neighbor_is_always_right():
     """The identity is in the picture: sensor noise and a little light apart, people look different."""
     people = [person(i) for i in range(50)]
     gallery = np.stack([paint(who, Shot(), 56)[0] for who in people]).reshape(50, -1).astype(np.float32)
@@ -207,7 +207,7 @@ def test_without_nuisance_the_nearest_neighbour_is_always_right():
     distance = ((probes[:, None] - gallery) ** 2).mean(2)
     assert (distance.argmin(1) == np.arange(50)).mean() == 1
     others = ((gallery[:, None] - gallery) ** 2).mean(2)[~np.eye(50, dtype=bool)]
-    assert np.sqrt(others.min()) > 6  # grey levels between the most alike two
+    assert np.sqrt(others.min()) > 6  # gray levels between the most alike two
 
 
 def test_nuisance_varies_what_it_should():
@@ -220,7 +220,7 @@ def test_nuisance_varies_what_it_should():
 
 
 def test_raw_pixels_do_badly():
-    """Rank-1 of the nearest neighbour, and verification by cosine at the best threshold, of raw pixels."""
+    """Rank-1 of the nearest neighbor, and verification by cosine at the best threshold, of raw pixels."""
     data = SyntheticFaces(identities=50, images_per_identity=5, seed=3)
     pixels = np.stack([data[i]["image"] for i in range(len(data))]).reshape(len(data), -1).astype(np.float32)
     gallery, probes = pixels[::5], np.delete(pixels, np.arange(0, len(data), 5), 0)

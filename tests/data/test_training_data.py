@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from facetx.data.cache import Cached
-from facetx.data.folder import ImageFolder, read_image
 from facetx.data.loader import StepSampler, TrainingItems, training_loader
 from facetx.data.samplers import SAMPLERS
+from facetx.data.sets.folder import ImageFolder, read_image
 from facetx.data.transforms import TRANSFORMS, mirror
 from facetx.errors import DataError
 

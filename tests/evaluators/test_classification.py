@@ -15,8 +15,8 @@ from facetx.training import start_run
 from facetx.training.sinks import read_rows
 
 
-class Colour(nn.Module):
-    """The mean colour as the embedding, so that right and wrong are known by hand."""
+class Color(nn.Module):
+    """The mean color as the embedding, so that right and wrong are known by hand."""
 
     embedding_dim = 3
     needs_keypoints = False
@@ -27,7 +27,7 @@ class Colour(nn.Module):
 
 
 class Plates:
-    """Red, green, blue, and a fourth plate that is labelled green but painted red."""
+    """Red, green, blue, and a fourth plate that is labeled green but painted red."""
 
     name, num_classes, labels = "plates", 3, np.array([0, 1, 2, 1])
 
@@ -56,7 +56,7 @@ def evaluator_on(dataset):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 128])
 def test_ranks_by_hand(batch_size):
-    result = evaluator_on(Plates()).result(Colour(), head=head_of(margin=0.3), batch_size=batch_size)
+    result = evaluator_on(Plates()).result(Color(), head=head_of(margin=0.3), batch_size=batch_size)
     # Green's cosine to the red plate is below red's, and level with blue's: a tie is no hit.
     assert result.ranks.tolist() == [0, 0, 0, 2]
     assert result.summary() == {"top1": 0.75, "top5": 1.0}
@@ -65,29 +65,29 @@ def test_ranks_by_hand(batch_size):
 
 def test_the_margin_does_not_count():
     for name, args in (("cosface", {"margin": 1.9}), ("arcface", {"margin": 3.0}), ("normalized_softmax", {})):
-        assert evaluator_on(Plates()).result(Colour(), head=head_of(name, **args)).summary()["top1"] == 0.75
+        assert evaluator_on(Plates()).result(Color(), head=head_of(name, **args)).summary()["top1"] == 0.75
 
 
 def test_logits_that_are_not_finite_are_no_hit():
     head = head_of("softmax")
     with torch.no_grad():
         head.weight.fill_(torch.nan)
-    assert evaluator_on(Plates()).result(Colour(), head=head).summary() == {"top1": 0.0, "top5": 1.0}
+    assert evaluator_on(Plates()).result(Color(), head=head).summary() == {"top1": 0.0, "top5": 1.0}
 
 
-def test_a_head_without_class_centres_gives_no_numbers():
-    result = evaluator_on(Plates()).result(Colour(), head=head_of("triplet"))
+def test_a_head_without_class_centers_gives_no_numbers():
+    result = evaluator_on(Plates()).result(Color(), head=head_of("triplet"))
     assert result.summary() == {}
-    assert dict(evaluator_on(Plates())(Colour(), head=head_of("triplet"))) == {}
+    assert dict(evaluator_on(Plates())(Color(), head=head_of("triplet"))) == {}
     joint = JointHead([(1.0, head_of("triplet")), (0.5, head_of("softmax"))])
-    assert evaluator_on(Plates()).result(Colour(), head=joint).summary()["top1"] == 0.75
+    assert evaluator_on(Plates()).result(Color(), head=joint).summary()["top1"] == 0.75
 
 
 def test_what_is_missing_is_said():
     with pytest.raises(DataError, match="classification needs the trained head"):
-        evaluator_on(Plates()).result(Colour())
+        evaluator_on(Plates()).result(Color())
     with pytest.raises(DataError, match="3 identities in plates, but the head was trained on 5; give this evaluator"):
-        evaluator_on(Plates()).result(Colour(), head=head_of(classes=5))
+        evaluator_on(Plates()).result(Color(), head=head_of(classes=5))
 
 
 def test_it_runs_as_an_evaluator_of_training(small, faces, tmp_path):

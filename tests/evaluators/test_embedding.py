@@ -31,7 +31,7 @@ class Faces:
 
 
 class LeftHalf(nn.Module):
-    """The mean colour of the left half, so that a mirror counts; and a part that acts in training mode only."""
+    """The mean color of the left half, so that a mirror counts; and a part that acts in training mode only."""
 
     contract = InputContract(size=16, mean=(0,), std=(1,))
     embedding_dim = 3

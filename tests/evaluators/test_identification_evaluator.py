@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import Blocks
 
-from facetx.data.folder import ImageFolder
+from facetx.data.sets.folder import ImageFolder
 from facetx.errors import DataError
 from facetx.evaluators import EVALUATORS
 from facetx.evaluators.identification import Identification, best_threshold

@@ -8,14 +8,14 @@ import pytest
 from conftest import Blocks
 from PIL import Image
 
-from facetx.analysis.page import write_page
+from facetx.benchmarks.catalog import BENCHMARKS
+from facetx.benchmarks.receipts import make_receipt
+from facetx.benchmarks.suite import find_benchmarks, run_benchmark, tables, write_outcome
 from facetx.data.align import ARCFACE
 from facetx.errors import DataError
-from facetx.evaluators.catalog import BENCHMARKS
-from facetx.evaluators.receipt import make_receipt
-from facetx.evaluators.suite import find_benchmarks, run_benchmark, tables, write_outcome
 from facetx.evaluators.templates import ijb
 from facetx.metrics.templates import pool_templates, template_scores
+from facetx.plots.page import write_page
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from facetx.contract import InputContract
-from facetx.data.pairs import Pairs, write_pairs
+from facetx.data.lists.pairs import Pairs, write_pairs
 from facetx.errors import DataError
 from facetx.evaluators import EVALUATORS
 from facetx.evaluators.sampling import sample_pairs
@@ -21,8 +21,8 @@ NUMBERS = ["accuracy", "accuracy_std", "accuracy_se", "threshold", "xnorm", "auc
 NUMBERS += ["tar@far=1e-1", "tar@far=1e-2", "tar@far=1e-3"]
 
 
-class Colour(nn.Module):
-    """The mean colour of an image."""
+class Color(nn.Module):
+    """The mean color of an image."""
 
     embedding_dim = 3
     needs_keypoints = False
@@ -46,19 +46,19 @@ class Noise(nn.Module):
         return torch.randn(len(images), 16)
 
 
-def colours(identities=40, images=5, spread=6.0):
-    """One colour an identity, images a little off: uint8 (identities * images, 8, 8, 3), labels."""
+def colors(identities=40, images=5, spread=6.0):
+    """One color an identity, images a little off: uint8 (identities * images, 8, 8, 3), labels."""
     rng = np.random.default_rng(0)
     base = np.repeat(rng.integers(30, 226, (identities, 3)), images, axis=0)
     noisy = base[:, None, None] + rng.normal(0, spread, (identities * images, 8, 8, 3))
     return noisy.clip(0, 255).astype(np.uint8), np.repeat(np.arange(identities), images)
 
 
-class Coloured:
-    name = "colours"
+class Colored:
+    name = "colors"
 
     def __init__(self, **how):
-        self.images, self.labels = colours(**how)
+        self.images, self.labels = colors(**how)
         self.num_classes = int(self.labels.max()) + 1
         self.read = set()
 
@@ -72,24 +72,24 @@ class Coloured:
 
 def evaluator(dataset, folds=5, pairs_per_fold=30, **how):
     p = sample_pairs(dataset.labels, folds, pairs_per_fold)
-    return PairVerification("colours", dataset, p.first, p.second, p.same, p.fold, **how)
+    return PairVerification("colors", dataset, p.first, p.second, p.same, p.fold, **how)
 
 
-def test_tells_colours_apart_and_noise_not(capsys):
-    good = dict(evaluator(Coloured())(Colour()))
+def test_tells_colors_apart_and_noise_not(capsys):
+    good = dict(evaluator(Colored())(Color()))
     assert list(good) == NUMBERS
     assert all(isinstance(v, float) for v in good.values())
     assert good["accuracy"] > 0.9
     assert good["auc"] > 0.95
-    chance = dict(evaluator(Coloured())(Noise()))
+    chance = dict(evaluator(Colored())(Noise()))
     assert 0.3 < chance["accuracy"] < 0.7
     assert capsys.readouterr() == ("", "")
 
 
 def test_scores_are_the_cosines_of_the_pairs():
-    dataset = Coloured()
+    dataset = Colored()
     task = evaluator(dataset, flip=False)
-    result = task.result(Colour())
+    result = task.result(Color())
     e = (dataset.images.astype(np.float64).mean(axis=(1, 2)) - 127.5) / 127.5
     norm = np.linalg.norm(e, axis=1)
     a, b = task.first, task.second
@@ -97,21 +97,21 @@ def test_scores_are_the_cosines_of_the_pairs():
     assert result.xnorm == pytest.approx((norm[a].mean() + norm[b].mean()) / 2, rel=1e-5)
     known = tenfold_accuracy(result.scores, task.same, task.fold)
     assert result.summary()["accuracy"] == known.mean
-    # A mirror has the same mean colour: the norm of one view stays, and so do the cosines.
-    flipped = evaluator(dataset, flip=True).result(Colour())
+    # A mirror has the same mean color: the norm of one view stays, and so do the cosines.
+    flipped = evaluator(dataset, flip=True).result(Color())
     assert flipped.xnorm == pytest.approx(result.xnorm, rel=1e-5)
     np.testing.assert_allclose(flipped.scores, result.scores, atol=1e-5)
 
 
 def test_reads_the_images_of_the_pairs_only():
-    dataset = Coloured()
+    dataset = Colored()
     task = evaluator(dataset, folds=2, pairs_per_fold=3)
-    task.result(Colour())
+    task.result(Color())
     assert dataset.read == {*task.first.tolist(), *task.second.tolist()}
 
 
 def test_the_result_as_json_and_as_a_table():
-    result = evaluator(Coloured(), flip=False).result(Colour())
+    result = evaluator(Colored(), flip=False).result(Color())
     plain = json.loads(json.dumps(result.as_dict(), allow_nan=False))
     assert plain["summary"] == result.summary()
     assert [f["accuracy"] for f in plain["folds"]] == result.accuracy.accuracies.tolist()
@@ -166,8 +166,8 @@ def test_too_few_identities_or_images_are_named():
 
 @pytest.fixture
 def folder(tmp_path):
-    """The colours as image files: Name/Name_0001.png, five each."""
-    images, labels = colours()
+    """The colors as image files: Name/Name_0001.png, five each."""
+    images, labels = colors()
     for i, (image, label) in enumerate(zip(images, labels)):
         name = f"P{label:02d}"
         (tmp_path / "images" / name).mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ def folder(tmp_path):
 
 
 def test_lfw_reads_its_files(folder, tmp_path):
-    _, labels = colours()
+    _, labels = colors()
     p = sample_pairs(labels, folds=4, pairs_per_fold=20)
 
     def keys(items):
@@ -185,8 +185,8 @@ def test_lfw_reads_its_files(folder, tmp_path):
     write_pairs(tmp_path / "pairs.txt", Pairs(keys(p.first), keys(p.second), p.same, p.fold))
     task = EVALUATORS["lfw"](images=str(folder), pairs=str(tmp_path / "pairs.txt"), name="mine")
     assert task.name == "mine"
-    direct = PairVerification("direct", Coloured(), p.first, p.second, p.same, p.fold)
-    np.testing.assert_array_equal(task.result(Colour()).scores, direct.result(Colour()).scores)
+    direct = PairVerification("direct", Colored(), p.first, p.second, p.same, p.fold)
+    np.testing.assert_array_equal(task.result(Color()).scores, direct.result(Color()).scores)
 
     (folder / "P03" / "P03_0002.png").unlink()
     with pytest.raises(DataError, match=r"1 of .* images that the pairs name are not there: P03/P03_0002"):
@@ -197,12 +197,12 @@ def test_folder_pairs_use_held_out_identities(folder):
     task = EVALUATORS.create("folder_pairs", root=str(folder), val_identities=0.5, folds=2, pairs_per_fold=20)
     used = {task.dataset.paths[i].parent.name for i in (*task.first, *task.second)}
     assert 2 < len(used) < 40
-    assert dict(task(Colour()))["accuracy"] > 0.9
+    assert dict(task(Color()))["accuracy"] > 0.9
 
 
 def test_synthetic_pairs_need_no_files():
     task = EVALUATORS.create("synthetic_pairs", identities=6, images_per_identity=3, size=32, folds=2, pairs_per_fold=5)
-    found = dict(task(Colour(size=32)))
+    found = dict(task(Color(size=32)))
     assert list(found) == NUMBERS
     assert np.isfinite(list(found.values())).all()
 

@@ -21,16 +21,17 @@ with atheris.instrument_imports(include=INSTRUMENTED):
     import yaml
     from PIL import Image
 
-    from facetx.data.bins import BinImages
-    from facetx.data.codec import decode_image, encode_png
-    from facetx.data.ijb import read_media, read_points, read_subjects, read_template_pairs
-    from facetx.data.landmarks import read_landmarks
-    from facetx.data.lists import CelebA, ImageList, read_names
-    from facetx.data.packed import Packed, PackWriter
-    from facetx.data.pairs import find_images, read_pairs
-    from facetx.data.protocols import read_agedb, read_calfw, read_cfp, read_sllfw
-    from facetx.data.records import RecordFaces, read_property, write_faces
-    from facetx.data.shards import Shards
+    from facetx.data.formats.codec import decode_image, encode_png
+    from facetx.data.lists.ijb import read_media, read_points, read_subjects, read_template_pairs
+    from facetx.data.lists.image_lists import read_names
+    from facetx.data.lists.landmarks import read_landmarks
+    from facetx.data.lists.pairs import find_images, read_pairs
+    from facetx.data.lists.protocols import read_agedb, read_calfw, read_cfp, read_sllfw
+    from facetx.data.sets.bins import BinImages
+    from facetx.data.sets.image_list import CelebA, ImageList
+    from facetx.data.sets.packed import Packed, PackWriter
+    from facetx.data.sets.records import RecordFaces, read_property, write_faces
+    from facetx.data.sets.shards import Shards
     from facetx.errors import DataError
 
 
@@ -219,8 +220,8 @@ def mend_json(data: bytes, valid: bytes) -> bytes:
 
 
 def make_result(folder: Path) -> list[bytes]:
-    from facetx.evaluators.receipt import Receipt
-    from facetx.evaluators.result_file import write_result
+    from facetx.benchmarks.receipts import Receipt
+    from facetx.benchmarks.results import write_result
     from facetx.evaluators.verification import VerificationResult
     from facetx.metrics.verification import tenfold_accuracy
 
@@ -233,7 +234,7 @@ def make_result(folder: Path) -> list[bytes]:
 
 
 def read_result(path: Path) -> None:
-    from facetx.evaluators.result_file import read_result
+    from facetx.benchmarks.results import read_result
 
     result, receipt = read_result(path)
     assert result.scores.shape == result.same.shape == result.fold.shape
@@ -247,7 +248,7 @@ def read_result(path: Path) -> None:
 
 
 def read_groups(path: Path) -> None:
-    from facetx.evaluators.groups import read_groups
+    from facetx.benchmarks.groups import read_groups
 
     for groups in read_groups(path).values():
         assert all(groups.values())
@@ -369,10 +370,10 @@ FORMATS = {
     ),
     "groups": Format(
         "x.csv", text('image,race,sex\nAnn/Ann_0001.jpg,x,f\nBob,y,\n\n"Cid, Jr",x,m\n'), read_groups,
-        (*TEXT_WORDS, b'"'), modules=("facetx.evaluators.groups",),
+        (*TEXT_WORDS, b'"'), modules=("facetx.benchmarks.groups",),
     ),
     "result": Format(
-        "x.json", make_result, read_result, JSON_WORDS, mend_json, ("facetx.evaluators.result_file",)
+        "x.json", make_result, read_result, JSON_WORDS, mend_json, ("facetx.benchmarks.results",)
     ),
     "yaml": Format(
         "x.yaml", text("a: 1e-3\nb: [1, {c: ~}]\n'd': |\n  x\n", "- &x 1\n- *x\n- !!str 3\n"), read_yaml, YAML_WORDS,

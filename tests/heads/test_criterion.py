@@ -64,7 +64,7 @@ def test_sface_pulls_and_pushes_with_its_two_curves_as_constants():
     torch.testing.assert_close(negatives.grad, inter)
 
 
-def test_sface_lets_near_images_and_far_centres_be():
+def test_sface_lets_near_images_and_far_centers_be():
     criterion = SFaceCriterion(64, 80, 0.9, 1.2)
     target, negatives = torch.tensor([0.99]), torch.tensor([[MASKED, -0.5]])
     aggregate = criterion.aggregate(target, negatives, target)

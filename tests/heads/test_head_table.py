@@ -7,7 +7,7 @@ import torch
 
 from facetx.heads import HEADS, Head
 
-CENTRES = [name for name in HEADS if "engine" in inspect.signature(HEADS[name]).parameters]
+CENTERS = [name for name in HEADS if "engine" in inspect.signature(HEADS[name]).parameters]
 
 
 @pytest.mark.parametrize("name", list(HEADS))
@@ -41,7 +41,7 @@ def test_every_doc_has_its_arguments_and_says_when_to_choose_it(name):
         assert argument in doc.partition("Args:")[2], argument
 
 
-@pytest.mark.parametrize("name", CENTRES)
+@pytest.mark.parametrize("name", CENTERS)
 def test_same_seed_same_start_and_the_state_dict_restores_it(name):
     heads = []
     for engine in ("full", "chunked", "sampled"):

@@ -46,8 +46,8 @@ def test_few_impostors_support_no_rate_and_give_their_highest_score():
 def test_the_stated_rate_holds_on_other_people():
     """Half of a world of people chooses the threshold, the other half is the test set."""
     rng = np.random.default_rng(1)
-    centres = unit(rng, 600, 16)
-    x = np.concatenate([centres + 0.1 * unit(rng, 600, 16) for _ in range(4)])
+    centers = unit(rng, 600, 16)
+    x = np.concatenate([centers + 0.1 * unit(rng, 600, 16) for _ in range(4)])
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     labels = np.tile(np.arange(600), 4)
     here = labels < 300

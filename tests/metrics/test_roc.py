@@ -55,7 +55,7 @@ def test_the_order_of_the_pairs_does_not_count(pairs, random):
 def test_eer_lies_on_the_curve_where_both_errors_are_equal(pairs):
     scores, same = split(pairs)
     curve, rate = roc(scores, same), eer(scores, same)
-    # On the curve: between two neighbouring points, at FAR = rate and TAR = 1 - rate.
+    # On the curve: between two neighboring points, at FAR = rate and TAR = 1 - rate.
     distances = []
     for k in range(len(curve.fpr) - 1):
         (x0, x1), (y0, y1) = curve.fpr[k : k + 2], curve.tpr[k : k + 2]

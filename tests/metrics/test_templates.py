@@ -51,10 +51,10 @@ def test_scores_are_the_cosines_whatever_the_block(images, block, monkeypatch):
 def test_search_agrees_with_the_general_ranking(block, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", block)
     rng = np.random.default_rng(2)
-    centres = unit(rng.normal(size=(30, 8)))
+    centers = unit(rng.normal(size=(30, 8)))
     subjects = rng.integers(30, size=200)
-    probes = unit(centres[subjects] + rng.normal(size=(200, 8)) * 0.25)
-    galleries = [(centres[order], order) for order in (rng.permutation(15), 15 + rng.permutation(15))]
+    probes = unit(centers[subjects] + rng.normal(size=(200, 8)) * 0.25)
+    galleries = [(centers[order], order) for order in (rng.permutation(15), 15 + rng.permutation(15))]
     found = search_templates((probes, subjects), galleries, ranks=(1, 5), fpirs=(0.05, 0.2))
     plain = [rank_gallery(probes, subjects, *gallery) for gallery in galleries]
     assert found.ranks == {k: pytest.approx(np.mean([r.rank_k(k) for r in plain])) for k in (1, 5)}

@@ -132,7 +132,7 @@ def test_constant_scores_accept_none():
         assert (got.thresholds >= 0.3).all()
 
 
-def test_neighbouring_floats_still_come_apart():
+def test_neighboring_floats_still_come_apart():
     low = 0.3
     high = np.nextafter(low, 1)
     same = np.tile([True, False], 10)

@@ -34,7 +34,7 @@ def test_a_layer_is_the_plain_one_plus_a_product_of_two_narrow_ones():
     torch.testing.assert_close(layer.merged()(x), expected)
 
 
-def test_adding_changes_nothing_until_it_is_trained_and_merging_keeps_what_was_learnt():
+def test_adding_changes_nothing_until_it_is_trained_and_merging_keeps_what_was_learned():
     net, images = model().eval(), torch.randn(4, 3, 36, 36)
     before = net(images)
     names = add_lora(net, rank=2, alpha=4.0)

@@ -57,7 +57,7 @@ def test_norms_biases_positions_and_tokens_do_not_decay():
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS.names())
-def test_every_optimiser_goes_downhill_and_skips_where_it_is_told(name):
+def test_every_optimizer_goes_downhill_and_skips_where_it_is_told(name):
     weight = nn.Parameter(torch.tensor([[2.0, -3.0]]))
     optimizer = OPTIMIZERS.create(name)([{"params": [weight], "weight_decay": 0.0}], lr=0.05)
     for _ in range(20):

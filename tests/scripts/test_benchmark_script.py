@@ -47,7 +47,7 @@ def test_data_reads_a_folder_with_and_without_workers(faces):
     [
         (["data", "--root", "nothere"], "error: nothere: no such folder"),
         (["data", "--workers", "-1"], "--workers: expected a whole number of 0 or more, got '-1'"),
-        (["heads", "--head", "triplet"], "error: --head triplet: is no class-centre head; they are adaface, arcface"),
+        (["heads", "--head", "triplet"], "error: --head triplet: is no class-center head; they are adaface, arcface"),
         (["heads", "--steps", "0"], "--steps: expected a whole number of 1 or more, got '0'"),
         (["metrics", "--pairs", "101"], "error: --pairs 101: is no multiple of 20"),
         (["backbones", "--compile", "indctor"], "error: --compile indctor: is no backend of torch.compile; the usual"),

@@ -13,7 +13,7 @@ from PIL import Image
 
 import facetx
 from facetx.config.load import check_settings
-from facetx.data.pairs import Pairs, write_pairs
+from facetx.data.lists.pairs import Pairs, write_pairs
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 
 import facetx
 from facetx.backbones import BACKBONES
+from facetx.checkpoints.backbone import build_backbone
+from facetx.checkpoints.weights import read_weights
 from facetx.config.settings import ModelSettings
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError
-from facetx.training import build_backbone
-from facetx.training.weights import read_weights
 
 SCRIPT = Path(__file__).parents[2] / "scripts/import_weights.py"
 

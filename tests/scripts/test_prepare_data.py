@@ -12,19 +12,20 @@ import pytest
 from PIL import Image
 
 from facetx.config.load import check_settings
-from facetx.data import DATASETS, prepare_convert
+from facetx.data import DATASETS
 from facetx.data.align import ARCFACE
-from facetx.data.codec import encode_png
-from facetx.data.folder import ImageFolder
-from facetx.data.landmarks import COLUMNS, read_landmarks
-from facetx.data.packed import Packed
-from facetx.data.pairs import Pairs, read_pairs, write_pairs
-from facetx.data.prepare_align import align_set
-from facetx.data.prepare_convert import convert, split
-from facetx.data.prepare_verify import near_duplicates, verify
-from facetx.data.sources import open_source
-from facetx.data.synthetic import SyntheticFaces
+from facetx.data.formats.codec import encode_png
+from facetx.data.lists.landmarks import COLUMNS, read_landmarks
+from facetx.data.lists.pairs import Pairs, read_pairs, write_pairs
+from facetx.data.sets.folder import ImageFolder
+from facetx.data.sets.packed import Packed
+from facetx.data.synthetic.faces import SyntheticFaces
 from facetx.errors import DataError
+from facetx.prepare import convert as prepare_convert
+from facetx.prepare.align import align_set
+from facetx.prepare.convert import convert, split
+from facetx.prepare.sources import open_source
+from facetx.prepare.verify import near_duplicates, verify
 from facetx.training.run import start_run
 
 ROOT = Path(__file__).parents[2]
@@ -310,7 +311,7 @@ def test_align_goes_on_where_it_was_cut_short(faces, csv_of_faces, tmp_path, mon
         write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("facetx.data.prepare_align.write_file", stops)
+        patch.setattr("facetx.prepare.align.write_file", stops)
         with pytest.raises(KeyboardInterrupt):
             align_set(source, tmp_path / "cut", 32)
     assert not (tmp_path / "cut").exists()
@@ -318,7 +319,7 @@ def test_align_goes_on_where_it_was_cut_short(faces, csv_of_faces, tmp_path, mon
     assert done == 15
     written = []
     monkeypatch.setattr(
-        "facetx.data.prepare_align.write_file", lambda path, data: written.append(path) or path.write_bytes(data)
+        "facetx.prepare.align.write_file", lambda path, data: written.append(path) or path.write_bytes(data)
     )
     align_set(source, tmp_path / "cut", 32)
     assert len(written) == 15

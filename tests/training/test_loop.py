@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from facetx.checkpoints import format as checkpoint_module
+from facetx.checkpoints.format import find_checkpoint
 from facetx.config import check_settings
-from facetx.data.folder import ImageFolder
+from facetx.data.sets.folder import ImageFolder
 from facetx.errors import CheckpointError, ConfigError, DataError
-from facetx.training import DivergedError, build, describe_run, find_checkpoint, loop, start_run
-from facetx.training import checkpoint as checkpoint_module
+from facetx.training import DivergedError, build, describe_run, loop, start_run
 from facetx.training.build import open_data
 from facetx.training.sinks import read_rows
 

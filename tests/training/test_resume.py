@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from facetx.checkpoints.format import find_checkpoint, read_checkpoint
 from facetx.config import check_settings, load_settings
 from facetx.errors import CheckpointError, ConfigError
-from facetx.training import find_checkpoint, loop, start_run
-from facetx.training.checkpoint import read_checkpoint
+from facetx.training import loop, start_run
 from facetx.training.sinks import read_rows
 
 
@@ -46,7 +46,7 @@ def killed_run(raw: dict, folder: Path, step: int, where: str) -> None:
             return die() if now == step else own(*args)
 
         def save_half(*args, **kwargs):
-            import facetx.training.checkpoint as checkpoint
+            import facetx.checkpoints.format as checkpoint
 
             checkpoint.os.replace = die
             return own(*args, **kwargs)

@@ -1,0 +1,102 @@
+"""Embeddings computed once: the same weights on the same images give them from a file the next time."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from facetx.benchmarks.receipts import content_digest, network_digest, weights_digest
+from facetx.evaluators.embedding import FaceDataset, embed_views
+from facetx.files import draft_file, write_json
+
+
+class EmbeddingCache:
+    """Stands in for ``embed_views`` and keeps what it gives: ``<hash>.npy``, and the key in words, ``<hash>.json``.
+
+    The key holds all that the embeddings hang on: weights, the network's parts and their settings, the model's
+    contract, the images' bytes in their order, their keypoints where the model takes them, the size that they are
+    resized to, mirrors, precision, and the kind of device. Its file has the embeddings' hash, too; where that does not
+    agree, or the first image, which is embedded each time, comes out otherwise, all are computed anew.
+
+    Args:
+        folder: Where the files lie; made where it is missing. It may be deleted at any time.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    def __call__(
+        self,
+        backbone: Any,
+        dataset: FaceDataset,
+        *,
+        indices: Sequence[int] | None = None,
+        batch_size: int = 128,
+        device: str | torch.device = "cpu",
+        flip: bool = True,
+        workers: int = 0,
+        amp: bool = False,
+    ) -> NDArray[np.float32]:
+        """Embeddings (V, N, D) float32; arguments, result and errors are those of ``embed_views``."""
+        order = list(range(len(dataset))) if indices is None else [int(i) for i in indices]
+        key = self.key(backbone, dataset, order, torch.device(device).type, flip, amp)
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        path = self.folder / f"{name}.npy"
+        shape = (2 if flip else 1, len(order), backbone.embedding_dim)
+        compute = partial(embed_views, backbone, dataset, device=device, flip=flip, amp=amp)
+        kept = _load(path, shape)
+        if kept is not None and _agree(kept[:, :1], compute(indices=order[:1]), 0.02 if amp else 1e-3):
+            return kept
+        views = compute(indices=order, batch_size=batch_size, workers=workers)
+        write_json(path.with_suffix(".json"), {"data": dataset.name, **key, "embeddings": _digest(views)})
+        with draft_file(path) as file:
+            np.save(file, views, allow_pickle=False)
+        return views
+
+    @staticmethod
+    def key(
+        backbone: Any, dataset: FaceDataset, indices: Sequence[int], device: str, flip: bool, amp: bool
+    ) -> dict[str, Any]:
+        """What the embeddings hang on, as plain values. Reads each image file once."""
+        images, points = hashlib.sha256(), hashlib.sha256()
+        for i in indices:
+            images.update(content_digest(dataset, i).encode())
+            if backbone.needs_keypoints:
+                points.update(np.asarray(dataset[i]["keypoints"], "<f4").tobytes())
+        return {
+            "weights": weights_digest(backbone),
+            "network": network_digest(backbone),
+            "input": backbone.contract.as_dict(),
+            "images": images.hexdigest(),
+            "count": len(indices),
+            "resized_to": getattr(dataset, "size", None),
+            "keypoints": points.hexdigest() if backbone.needs_keypoints else None,
+            "flip": flip,
+            "precision": "bf16" if amp else "fp32",
+            "device": device,
+        }
+
+
+def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    try:
+        views = np.load(path, allow_pickle=False)
+        written = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["embeddings"]
+    except (OSError, ValueError, EOFError, KeyError, TypeError):
+        return None
+    whole = views.shape == shape and views.dtype == np.float32 and _digest(views) == written
+    return views if whole else None
+
+
+def _digest(views: NDArray[np.float32]) -> str:
+    return hashlib.sha256(views.tobytes()).hexdigest()
+
+
+def _agree(kept: NDArray[np.float32], now: NDArray[np.float32], tolerance: float) -> bool:
+    """Whether two embeddings (V, 1, D) are one but for the rounding of another batch size."""
+    return float(np.linalg.norm(kept - now)) <= tolerance * float(np.linalg.norm(now))

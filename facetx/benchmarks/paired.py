@@ -1,0 +1,120 @@
+"""Two results on the same benchmark: may they be compared, and is one better?"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from facetx.benchmarks.receipts import Receipt
+from facetx.errors import DataError
+from facetx.evaluators.verification import VerificationResult, markdown_table, short
+from facetx.metrics.roc import Bools
+from facetx.metrics.significance import Bootstrapped, McNemar, bootstrap_shares, bootstrap_tar, mcnemar
+
+MUST_MATCH = ("protocol", "images", "flip", "norm", "thresholds", "definitions")
+"""The fields of receipts that must be equal, and the contract's alignment. Size, color, mean and std belong to the
+model: they say how it reads the same images. So do its keypoints."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What can be said of two results a and b.
+
+    Attributes:
+        name: Of the benchmark.
+        mcnemar: Of the decisions at each fold's threshold.
+        accuracy: Share of all pairs decided rightly, by the paired bootstrap.
+        tars: The paired bootstrap of TAR at each FAR that the pairs support.
+        notes: Differences of the receipts that do not forbid to compare.
+    """
+
+    name: str
+    mcnemar: McNemar
+    accuracy: Bootstrapped
+    tars: dict[float, Bootstrapped]
+    notes: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "tars": {short(far): asdict(found) for far, found in self.tars.items()}}
+
+    def table(self) -> str:
+        """A Markdown table, McNemar's test in words, and the notes."""
+        rows = [_row("accuracy", self.accuracy)]
+        rows += [_row(f"TAR at FAR <= {short(far)}", found) for far, found in self.tars.items()]
+        head = (self.name, "A (95 %)", "B (95 %)", "B - A in points (95 %)", "p, paired bootstrap")
+        test = self.mcnemar
+        verdict = "a difference beyond chance" if test.p < 0.05 else "no difference beyond chance"
+        lines = [
+            markdown_table(head, rows),
+            "",
+            f"McNemar, exact: A alone is right on {test.only_a} pairs, B alone on {test.only_b}; p = {test.p:.3g}: "
+            f"{verdict} at the 5 % level.",
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def mismatches(a: Receipt, b: Receipt) -> list[str]:
+    """What keeps two results from being compared, one line each; empty where nothing does."""
+    found = [_differ(name, getattr(a, name), getattr(b, name)) for name in MUST_MATCH]
+    found.append(_differ("alignment", a.input.get("alignment"), b.input.get("alignment")))
+    return [line for line in found if line]
+
+
+def compare(a: VerificationResult, receipt_a: Receipt, b: VerificationResult, receipt_b: Receipt) -> Comparison:
+    """Compares two results. Raises ``DataError`` naming each mismatch where they were not measured alike."""
+    problems = mismatches(receipt_a, receipt_b)
+    if not (np.array_equal(a.same, b.same) and np.array_equal(a.fold, b.fold)):
+        problems.append("labels or folds: they differ though the receipts agree, so one of the files was changed")
+    if problems:
+        raise DataError(
+            f"{a.name} and {b.name} were not measured alike, so their difference says nothing:\n  "
+            + "\n  ".join(problems)
+            + "\nevaluate both models again with the same images, pairs and settings"
+        )
+    right_a, right_b = _right(a), _right(b)
+    return Comparison(
+        name=a.name,
+        mcnemar=mcnemar(right_a, right_b),
+        accuracy=bootstrap_shares(right_a, right_b),
+        tars={t.target: bootstrap_tar(a.scores, b.scores, a.same, t.target) for t in a.tars if t.supported},
+        notes=_notes(receipt_a, receipt_b),
+    )
+
+
+def _right(result: VerificationResult) -> Bools:
+    """(N,) whether each pair was decided rightly at its fold's threshold."""
+    return (result.scores > result.accuracy.thresholds[result.fold]) == result.same
+
+
+def _notes(a: Receipt, b: Receipt) -> list[str]:
+    names = sorted({*a.versions, *b.versions})
+    versions = [_differ(f"version of {name}", a.versions.get(name), b.versions.get(name)) for name in names]
+    same = "both are of the same weights" if (a.weights, a.network) == (b.weights, b.network) else ""
+    how = [_differ(name, getattr(a, name), getattr(b, name)) for name in ("precision", "device", "input")]
+    return [line for line in (same, *how, *versions) if line]
+
+
+def _differ(name: str, a: Any, b: Any) -> str:
+    """A line where two values differ, else nothing."""
+    if a == b:
+        return ""
+    if isinstance(a, dict):
+        return f"{name}: of {', '.join(sorted(k for k in {*a, *b} if a.get(k) != b.get(k)))}"
+    shown = (f"{v[:12]}..." if isinstance(v, str) and len(v) == 64 else str(v) for v in (a, b))
+    return f"{name}: {' and '.join(shown)}"
+
+
+def _row(name: str, found: Bootstrapped) -> tuple[str, ...]:
+    low, high = found.difference_interval
+    return (
+        name,
+        _share(found.a, found.a_interval),
+        _share(found.b, found.b_interval),
+        f"{100 * found.difference:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})",
+        f"{found.p:.3g}",
+    )
+
+
+def _share(value: float, interval: tuple[float, float]) -> str:
+    return f"{100 * value:.2f} % ({100 * interval[0]:.2f} to {100 * interval[1]:.2f})"

@@ -1,0 +1,143 @@
+"""What a result was measured with and on, by hashes: two results may be compared where these agree."""
+
+import hashlib
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+import facetx
+from facetx.evaluators.embedding import FaceDataset
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """How one result came about. Hashes are SHA-256, in hexadecimal.
+
+    Attributes:
+        weights: Of the backbone's state dict: names, types, shapes and bytes, in the order of the names.
+        network: Of its modules' names, kinds and plain settings: what is computed from the weights.
+        images: Of the bytes of the image files that are used, in the order of their first use. So a folder and a
+            ``.bin`` of the same files agree.
+        protocol: Of what is done with them: of pairs, which images meet, the labels and the folds. Images count by that
+            order and not by their names or content: the same protocol on re-aligned images has the same hash.
+        keypoints: Of the keypoints of these images in that order, where the model takes keypoints.
+        flip: Whether mirrors were used.
+        norm: How embeddings become unit vectors.
+        thresholds: How the folds' thresholds are chosen, "grid" or "exact"; None where there are no folds.
+        input: The model's contract: size, color order, mean, std, alignment.
+        definitions: In words, of every number.
+        precision: "fp32" or "bf16".
+        device: Kind of the device, "cpu" or "cuda".
+        versions: Of facetx, torch, numpy and Python.
+        seed: Of the training, where known.
+    """
+
+    weights: str
+    network: str
+    images: str
+    protocol: str
+    keypoints: str | None
+    flip: bool
+    norm: str
+    thresholds: str | None
+    input: dict[str, Any]
+    definitions: dict[str, str]
+    precision: str
+    device: str
+    versions: dict[str, str]
+    seed: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``Receipt(**d)`` takes them back."""
+        return asdict(self)
+
+
+def make_receipt(evaluator: Any, backbone: Any, amp: bool = False, seed: int | None = None) -> Receipt:
+    """The receipt of ``evaluator.result(backbone, amp=amp)``; reads each image file once.
+
+    Args:
+        evaluator: The benchmark, with a ``dataset`` and ``terms()``.
+        backbone: The model.
+        amp: Whether it runs in bf16.
+        seed: Of its training, where known.
+    """
+    dataset, terms = evaluator.dataset, evaluator.terms()
+    digest = {i: content_digest(dataset, i) for i in np.unique(terms.items).tolist()}
+    first_use: dict[str, int] = {}  # image's digest -> its first item; equal files are one image
+    for i in terms.items.tolist():
+        first_use.setdefault(digest[i], i)
+    number = {image: n for n, image in enumerate(first_use)}
+    numbers = [number[digest[i]] for i in terms.items.tolist()]
+    keypoints = [dataset[i]["keypoints"] for i in first_use.values()] if backbone.needs_keypoints else None
+    return Receipt(
+        weights=weights_digest(backbone),
+        network=network_digest(backbone),
+        images=_sha256(image.encode() for image in first_use),
+        protocol=_sha256(_bytes(a, kind) for a, kind in ((numbers, "<i8"), *terms.protocol)),
+        keypoints=None if keypoints is None else _sha256(_bytes(points, "<f4") for points in keypoints),
+        flip=terms.flip,
+        norm=terms.norm,
+        thresholds=terms.thresholds,
+        input={k: list(v) if isinstance(v, tuple) else v for k, v in backbone.contract.as_dict().items()},  # as in JSON
+        definitions=terms.definitions,
+        precision="bf16" if amp else "fp32",
+        device=next((p.device.type for p in backbone.parameters()), "cpu"),
+        versions={
+            "facetx": facetx.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        seed=seed,
+    )
+
+
+def weights_digest(backbone: Any) -> str:
+    """SHA-256 of a module's state dict: names, types, shapes and bytes, in the order of the names."""
+    hasher = hashlib.sha256()
+    for name, tensor in sorted(backbone.state_dict().items()):
+        raw = tensor.detach().cpu().contiguous()
+        hasher.update(f"{name} {raw.dtype} {tuple(raw.shape)}\n".encode())
+        hasher.update(raw.reshape(-1).view(torch.uint8).numpy())  # any type, bf16 too
+    return hasher.hexdigest()
+
+
+def network_digest(backbone: Any) -> str:
+    """SHA-256 of a module's parts: their names, kinds and plain settings, such as the scale of an attention.
+
+    The same weights in another network give other embeddings. What differs between training and evaluation is left out.
+    """
+    hasher = hashlib.sha256()
+    for name, module in backbone.named_modules():
+        settings = {k: v for k, v in vars(module).items() if k != "training" and _is_plain(v)}
+        hasher.update(f"{name} {type(module).__qualname__} {sorted(settings.items())}\n".encode())
+    return hasher.hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def content_digest(dataset: FaceDataset, index: int) -> str:
+    """SHA-256 of an item's image file; of its shape and pixels where the data set has no files."""
+    if hasattr(dataset, "encoded"):
+        return hashlib.sha256(dataset.encoded(index)).hexdigest()
+    image = dataset[index]["image"]
+    return _sha256([str(image.shape).encode(), _bytes(image, "|u1")])
+
+
+def _bytes(array: Any, kind: str) -> bytes:
+    return np.ascontiguousarray(array, dtype=kind).tobytes()
+
+
+def _sha256(parts: Iterable[bytes]) -> str:
+    hasher = hashlib.sha256()
+    for part in parts:
+        hasher.update(part)
+    return hasher.hexdigest()

@@ -1,0 +1,164 @@
+"""A backbone from its settings: where its first weights come from, and which of them are trained."""
+
+import dataclasses
+import inspect
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from facetx.backbones import BACKBONES
+from facetx.backbones.timm_models import own_weights
+from facetx.checkpoints.format import WEIGHTS, find_checkpoint, load_weights
+from facetx.checkpoints.weights import read_weights
+from facetx.config import create
+from facetx.config.settings import ModelSettings
+from facetx.contract import InputContract
+from facetx.errors import CheckpointError
+from facetx.nn.freeze import freeze
+from facetx.nn.lora import add_lora, merge_lora
+
+log = logging.getLogger("facetx")
+
+
+def build_backbone(model: ModelSettings, trained_in: InputContract | None = None) -> Any:
+    """The backbone that its settings name, on the CPU, with its input contract, LoRA and frozen parts.
+
+    Args:
+        model: The settings.
+        trained_in: The contract of a checkpoint that the caller will load into it. Then nothing is downloaded, and
+            ``init_from`` is not looked at.
+
+    Raises ``FacetxError`` where it cannot be built, or ``init_from`` does not fit it.
+    """
+    if trained_in is not None and "pretrained" in model.args:
+        model = model.model_copy(update={"args": {**model.args, "pretrained": False}})
+    backbone = create(BACKBONES, model)
+    theirs = trained_in
+    if model.init_from is not None and trained_in is None:
+        theirs = start_from(backbone, model)
+    if theirs is not None:
+        backbone.contract = dataclasses.replace(theirs, size=backbone.contract.size)
+    if model.input is not None:
+        backbone.contract = dataclasses.replace(backbone.contract, **model.input.model_dump())
+        if theirs is not None and dataclasses.replace(theirs, size=backbone.contract.size) != backbone.contract:
+            log.warning(
+                "model.input: %s, but the weights were trained on %s; leave model.input out to take theirs",
+                *(f"{c.color}, mean {c.mean}, std {c.std}" for c in (backbone.contract, theirs)),
+            )
+    if model.lora is not None:
+        add_lora(backbone, **model.lora.model_dump())
+    freeze(backbone, model.freeze)
+    return backbone
+
+
+def start_from(backbone: Any, model: ModelSettings) -> InputContract | None:
+    """Loads the weights at ``model.init_from``, and returns the contract that they were trained in, if known.
+
+    Args:
+        backbone: Of ``model``, without LoRA; changed in place.
+        model: Its ``init_from`` is a facetx run's folder (its best checkpoint), a checkpoint's folder, or a file of
+            ``read_weights``, under facetx's names or, for ``timm:`` and ``torchvision:``, under the library's.
+
+    Raises ``CheckpointError`` that lists missing, unexpected and misshaped keys apart, unless all of them fit; and
+    where all fit, but the checkpoint's network computes something else from them than ``backbone``.
+    """
+    assert model.init_from is not None
+    if not Path(model.init_from).is_dir():
+        return _start_from_file(backbone, model.init_from)
+    checkpoint = find_checkpoint(model.init_from, "BEST")
+    where = f"model.init_from: {checkpoint.path}"
+    contract = InputContract(**checkpoint.meta["input"])
+    weights: dict[str, Tensor] = checkpoint.weights()
+    theirs = ModelSettings.model_validate_json(json.dumps(checkpoint.meta["settings"]["model"]))
+    if theirs.name not in BACKBONES:
+        raise CheckpointError(
+            f"{where}: of the backbone {theirs.name}, which is not registered here; import the module that does, or "
+            f"give its file {WEIGHTS} alone, where you know that the networks are the same"
+        )
+    size = backbone.contract.size
+    with torch.random.fork_rng(devices=[]):  # what is built here must not change the weights of the head
+        if theirs.lora is not None:  # what was learned is put into the layers that it corrects
+            adapted = build_backbone(theirs, contract)
+            load_weights(adapted, weights, str(checkpoint.path))
+            merge_lora(adapted)
+            weights = adapted.state_dict()
+        try:
+            load_weights(backbone, weights, where)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}\n{_belongs_to(theirs, model)}") from None
+        args = theirs.args if contract.size == size else {**theirs.args, "image_size": size}
+        source = build_backbone(ModelSettings(name=theirs.name, args=args), contract)
+        load_weights(source, weights, where)
+        if not compute_the_same(source, backbone):
+            raise CheckpointError(
+                f"{where}: its weights fit, but the network of the settings computes something else from them\n"
+                f"{_belongs_to(theirs, model)}"
+            )
+    return contract
+
+
+def _start_from_file(backbone: Any, path: str) -> InputContract | None:
+    weights = read_weights(path)
+    found = own_weights(backbone, weights)
+    if found is None:
+        load_weights(backbone, weights, f"model.init_from: {path}")
+        return None
+    features, left_out, contract = found
+    load_weights(backbone.features, features, f"model.init_from: {path}")
+    log.info(
+        "model.init_from: %s has the features; left out: %s; new: %s; input: mean %s, std %s, unless model.input says "
+        "otherwise",
+        path,
+        ", ".join(left_out) or "nothing",
+        "the neck" if len(list(backbone.neck.parameters())) else "nothing",
+        contract.mean,
+        contract.std,
+    )
+    return contract
+
+
+@torch.no_grad()
+def compute_the_same(a: Any, b: Any) -> bool:
+    """Whether two backbones with the same weights are the same function, seen by their embedding of one noise image.
+
+    So all that decides the function counts (a scale, an activation, heads that are cut otherwise), and nothing that
+    matters in training alone (dropout, drop path). Both are left in training mode.
+    """
+    noise = torch.Generator().manual_seed(0)
+    size = b.contract.size
+    images = a.contract(torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, generator=noise))
+    keypoints = torch.rand(1, 5, 2, generator=noise)
+    first, second = (m.eval()(images, keypoints=keypoints) if m.needs_keypoints else m.eval()(images) for m in (a, b))
+    for backbone in (a, b):
+        backbone.train()
+    return first.shape == second.shape and bool((first - second).norm() <= 1e-5 * first.norm())
+
+
+_TRAINING_ONLY = ("dropout", "attention_dropout", "drop_path", "pretrained", "freeze_stem")
+
+
+def _belongs_to(theirs: ModelSettings, ours: ModelSettings) -> str:
+    """The lines of a message: the settings of a checkpoint's network, ready to be copied, and where ours differ."""
+    own, other = (_arguments(model) for model in (ours, theirs))
+    differ = [
+        f"{key} ({own.get(key, 'not given')} here, {other.get(key, 'not given')} there)"
+        for key in dict.fromkeys([*other, *own])
+        if key not in _TRAINING_ONLY and own.get(key) != other.get(key)
+    ]
+    if theirs.name != ours.name:
+        differ.insert(0, f"name ({ours.name} here, {theirs.name} there)")
+    args = {k: v for k, v in ours.args.items() if k in _TRAINING_ONLY}
+    args |= {k: v for k, v in theirs.args.items() if k not in _TRAINING_ONLY}
+    text = yaml.safe_dump({"name": theirs.name, "args": args}, default_flow_style=True, sort_keys=False, width=10_000)
+    return f"  differs: {', '.join(differ) or 'nothing that is given'}\n  they are weights of   model: {text.strip()}"
+
+
+def _arguments(model: ModelSettings) -> dict[str, Any]:
+    """Those that the settings give, and the defaults in the builder's signature."""
+    parameters = inspect.signature(BACKBONES[model.name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty} | model.args

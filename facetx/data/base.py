@@ -1,0 +1,74 @@
+"""What a data set is: the one class that all kinds of data sets are, here and in other people's modules."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Sample = dict[str, Any]
+"""Field name -> value, see ``facetx.data.sample``."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a task must know of its data to be built, kept in each checkpoint so that it can be built again without it.
+
+    Attributes:
+        num_classes: Identities.
+        attributes: (A,) names of the attributes, in the order of the field ``attributes``.
+        mask_classes: (M,) names of the classes of the field ``mask``, by their index.
+    """
+
+    num_classes: int
+    attributes: tuple[str, ...] = ()
+    mask_classes: tuple[str, ...] = ()
+
+
+class FaceDataset(ABC):
+    """Labeled face images, read one by one.
+
+    Items are samples: ``image`` (uint8 RGB (H, W, 3)) and ``label`` (int) always, other fields where the data has them
+    (``facetx.data.sample`` lists all). A data set reads the same item for the same index in any process.
+
+    Attributes:
+        name: For logs and messages.
+        labels: (N,) int64 identity of each item, 0..num_classes - 1.
+        num_classes: Identities.
+        identities: (C,) name of each identity, None where they have no names.
+        attribute_names: (A,) names of the attributes that its items have.
+        mask_classes: (M,) names of the classes in its items' masks.
+        size: Pixels a side that images are resized to as they are read; None leaves them as they are.
+    """
+
+    name: str
+    labels: NDArray[np.int64]
+    num_classes: int
+    identities: "list[str] | None" = None
+    attribute_names: tuple[str, ...] = ()
+    mask_classes: tuple[str, ...] = ()
+    size: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def __getitem__(self, index: int, /) -> Sample:
+        """Item ``index`` in 0..len - 1. Raises ``DataError`` that names it where it cannot be read."""
+
+    def describe(self, index: int) -> str:
+        """Where item ``index`` comes from, for messages: its file where it has one."""
+        return f"{self.name}, item {index}"
+
+    def encoded(self, index: int) -> bytes | None:
+        """The bytes of the item's image file; None where there is none."""
+        return None
+
+    def key(self, index: int) -> str:
+        """A name of the item that is the same on every machine, ``identity/file``; its number where it has none."""
+        return str(index)
+
+    def description(self) -> Description:
+        """What a task must know of it."""
+        return Description(self.num_classes, self.attribute_names, self.mask_classes)

@@ -1,0 +1,1 @@
+"""Bytes: encoded images, RecordIO, data-only pickles, mapped files."""

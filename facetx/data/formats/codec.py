@@ -1,0 +1,91 @@
+"""Encoded images, the bytes of a JPEG or PNG file, to pixels and back."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from facetx.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
+"""Pillow's names of what is read. Of its others some start programs: Ghostscript, for EPS."""
+MAX_PIXELS = 2**26
+"""A face set holds no larger images."""
+FREE_PIXELS = 2**22
+"""Images of up to so many are read however short their files are."""
+PIXELS_PER_BYTE = 256
+"""Above that, so many more for each byte of the file (a photograph has about 10, at the lowest quality 100): a short
+file that claims to be large would fill the memory."""
+MAX_WORK = 2**33
+"""Pixels times passes. A progressive JPEG is drawn in some 10 passes; damage can ask for one for every 16 bytes."""
+SCAN = b"\xff\xda"
+
+SIGNATURES = {
+    ".jpg": (b"\xff\xd8\xff",),
+    ".png": (b"\x89PNG",),
+    ".bmp": (b"BM",),
+    ".webp": (b"RIFF",),
+    ".tif": (b"II", b"MM"),
+    ".pbm": (b"P1", b"P4"),
+    ".pgm": (b"P2", b"P5"),
+    ".ppm": (b"P3", b"P6"),
+}
+
+
+def decode_image(data: bytes, where: str, size: int | None = None) -> NDArray[np.uint8]:
+    """Encoded bytes as uint8 RGB (H, W, 3), resized to ``size`` pixels a side where given.
+
+    Raises ``DataError`` that begins with ``where``.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            pixels, most = image.width * image.height, min(MAX_PIXELS, FREE_PIXELS + PIXELS_PER_BYTE * len(data))
+            if pixels > most:
+                raise DataError(
+                    f"{where}: {image.width}x{image.height} pixels; at most {most} are read from {len(data)} bytes"
+                )
+            if image.format in ("JPEG", "MPO") and pixels * data.count(SCAN) > MAX_WORK:
+                raise DataError(f"{where}: is drawn in {data.count(SCAN)} passes; save it anew")
+            rgb = _eight_bits(image, where).convert("RGB")
+            return np.array(rgb if size is None else rgb.resize((size, size), Image.Resampling.BILINEAR))
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's readers raise struct.error, zlib.error, EOFError, ... on damaged files
+        reason = str(error).split(" <")[0] if data else "it holds no bytes"  # without the address of the buffer
+        raise DataError(f"{where}: cannot be read as an image ({reason}); replace or delete it") from error
+
+
+def _eight_bits(image: Image.Image, where: str) -> Image.Image:
+    """Gray of 16 bits by its high byte, as Pillow takes color of 16 bits; its own conversion of gray cuts at 255."""
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if image.mode in ("I", "F") and not sixteen:
+        raise DataError(f"{where}: has pixels of 32 bits, whose range is not known; save it anew with 8 bits")
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if sixteen else image
+
+
+def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """uint8 RGB (H, W, 3) to (size, size, 3), antialiased."""
+    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """uint8 RGB (H, W, 3) as a PNG file, which loses nothing."""
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "PNG")
+    return out.getvalue()
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
+    """uint8 RGB (H, W, 3) as a JPEG file of this quality, 1 to 100, its colors as fine as its brightness."""
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "JPEG", quality=quality, subsampling=0)
+    return out.getvalue()
+
+
+def image_suffix(data: bytes, where: str) -> str:
+    """The file ending that fits these encoded bytes, by their first ones. Raises ``DataError`` for other kinds."""
+    for suffix, starts in SIGNATURES.items():
+        if data.startswith(starts):
+            return suffix
+    raise DataError(f"{where}: is no image of a known kind ({', '.join(SIGNATURES)}): it begins with {data[:8]!r}")

@@ -1,0 +1,1 @@
+"""Text files: image lists, pairs and protocols, landmarks, IJB's lists."""

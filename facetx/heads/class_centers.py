@@ -1,0 +1,121 @@
+"""The head of every class-center loss: one weight row an identity, a criterion, and an engine that joins them."""
+
+from typing import Literal, TypedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from facetx.heads.base import Head, at_least, full_precision, one_of, within
+from facetx.heads.chunked import chunked
+from facetx.heads.criterion import Criterion
+from facetx.heads.engine import EPS, Result, full
+from facetx.heads.sampled import sampled
+from facetx.heads.sharded import Shard, sharded
+
+Engine = Literal["full", "chunked", "sampled", "sharded"]
+
+
+class EngineArgs(TypedDict, total=False):
+    """The arguments of ``ClassCenterHead`` that its builders pass through."""
+
+    engine: Engine
+    chunk_size: int | None
+    sample_rate: float
+
+
+class ClassCenterHead(Head):
+    """Compares embeddings with a learned center an identity; two choices, multiplied: a criterion and an engine.
+
+    Args:
+        embedding_dim, num_classes: See ``Head``.
+        criterion: The loss on rows of cosines: a margin softmax, SFace, ...
+        engine: Which way the B x C cosines are gone through. All give the same loss and gradients but "sampled".
+
+            - "full": all at once; needs room for several B x C arrays and a copy of the weights.
+            - "chunked": some images at a time against all classes, loss and gradients in one go.
+              Exact, with a small part of the memory; no second derivatives.
+            - "sampled": the classes of the batch and a random part of the others (Partial FC, arXiv 2203.15565).
+            - "sharded": the classes split over the ranks of torch.distributed, which must be initialized before the
+              head is built. The state dict holds this rank's rows, ``gather_weight`` and ``load_weight`` change
+              to and from all rows, for any number of ranks.
+        chunk_size: Images a block for "chunked"; None is a quarter of the batch.
+        sample_rate: Part of the classes that "sampled" keeps at a training step, in (0, 1].
+
+    Scalars: "loss"; "accuracy", top-1 without the margin, over the classes that the engine saw; "target_cosine", the
+    mean cosine to the own center; "embedding_norm", the embeddings' mean length.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        criterion: Criterion,
+        engine: Engine = "full",
+        chunk_size: int | None = None,
+        sample_rate: float = 0.1,
+    ):
+        super().__init__(embedding_dim, num_classes)
+        self.criterion = criterion
+        self.engine: Engine = one_of("engine", engine, Engine)
+        self.chunk_size = chunk_size if chunk_size is None else at_least("chunk_size", chunk_size, 1)
+        self.sample_rate = within("sample_rate", sample_rate, 1e-6, 1)
+        self.shard = Shard.of_this_rank(num_classes) if engine == "sharded" else Shard(0, num_classes)
+        weight = torch.empty(num_classes, embedding_dim).normal_(std=0.01)
+        if engine == "sharded":  # all rows are drawn and then cut: the shards together are the head of one process
+            weight = weight[self.shard.first : self.shard.last].clone()
+        self.weight = nn.Parameter(weight)
+
+    def set_margin_scale(self, factor: float) -> None:
+        self.criterion.margin_scale = within("the margin's scale", factor, 0, 1)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        self.check(embeddings, labels)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            unit, norms = self._unit(embeddings)
+            loss, target, best_other = self._run(unit, norms, full_precision(self.weight), labels)
+        return {
+            "loss": loss,
+            "accuracy": (target > best_other).float().mean(),
+            "target_cosine": target.mean(),
+            "embedding_norm": norms.detach().mean(),
+        }
+
+    def logits(self, embeddings: Tensor) -> Tensor:
+        """Scaled logits (B, num_classes) without the margin, for top-1 accuracy and closed-set answers.
+
+        With "sharded" all ranks must call it together.
+        """
+        with torch.autocast(embeddings.device.type, enabled=False):
+            unit, norms = self._unit(embeddings)
+            weight = full_precision(self.gather_weight() if self.engine == "sharded" else self.weight)
+            centers = F.normalize(weight, eps=EPS) if self.criterion.normalized else weight
+            return self.criterion.logits(F.linear(unit, centers), norms)
+
+    def gather_weight(self) -> Tensor:
+        """All class centers (num_classes, embedding_dim), detached. With "sharded" all ranks must call it together."""
+        return self.shard.gather(self.weight.detach())
+
+    @torch.no_grad()
+    def load_weight(self, weight: Tensor) -> None:
+        """Takes this head's rows from all class centers (num_classes, embedding_dim)."""
+        self.weight.copy_(weight[self.shard.first : self.shard.last])
+
+    def extra_repr(self) -> str:
+        return f"embedding_dim={self.embedding_dim}, num_classes={self.num_classes}, engine={self.engine!r}"
+
+    def _unit(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings -> (B, D) as the criterion wants them, and their lengths (B,)."""
+        x = full_precision(embeddings)
+        norms = torch.linalg.vector_norm(x, dim=1).clamp_min(EPS)
+        return (x / norms[:, None] if self.criterion.normalized else x), norms
+
+    def _run(self, unit: Tensor, norms: Tensor, weight: Tensor, labels: Tensor) -> Result:
+        if self.engine == "chunked":
+            rows = self.chunk_size or -(-len(labels) // 4)
+            return chunked(unit, norms, weight, labels, self.criterion, rows)
+        if self.engine == "sampled" and self.training:
+            return sampled(unit, norms, weight, labels, self.criterion, self.sample_rate)
+        if self.engine == "sharded":
+            return sharded(unit, norms, weight, labels, self.criterion, self.shard)
+        return full(unit, norms, weight, labels, self.criterion)

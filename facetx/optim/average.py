@@ -1,0 +1,48 @@
+"""The moving average of a module's weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class MovingAverage:
+    """An exponential moving average of a module's weights: ``average += (1 - decay) (weights - average)``.
+
+    The decay rises as (1 + step) / (10 + step) until it reaches ``decay``, so that a short run is not an average of
+    its random start. Buffers (batch norm's statistics) are copied.
+    """
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.decay = decay
+        self.state = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Takes the weights after step ``step`` (from 0) in."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        parameters = dict(module.named_parameters())
+        averaged: list[Tensor] = []
+        current: list[Tensor] = []
+        for name, value in module.state_dict().items():
+            if name in parameters:
+                averaged.append(self.state[name])
+                current.append(value)
+            else:
+                self.state[name].copy_(value)
+        torch._foreach_lerp_(averaged, current, weight)
+
+
+@contextmanager
+def averaged(module: nn.Module, average: MovingAverage | None) -> Iterator[None]:
+    """The averaged weights inside, the module's own again afterwards."""
+    if average is None:
+        yield
+        return
+    own = {k: v.clone() for k, v in module.state_dict().items()}
+    module.load_state_dict(average.state)
+    try:
+        yield
+    finally:
+        module.load_state_dict(own)

@@ -1,0 +1,56 @@
+"""The pictures that a run or an evaluation leaves behind."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facetx.evaluators.verification import PairVerification, VerificationResult
+from facetx.plots.figures import plot_pairs, plot_roc, plot_score_histogram, plot_training
+
+
+def write_pictures(
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    results: Mapping[str, Any],
+    evaluators: Sequence[Any] = (),
+) -> list[Path]:
+    """Draws what there is to draw into ``folder`` and returns the files.
+
+    ``training.png`` of the rows; of results of verification ``roc.png``; for each of their evaluators
+    ``<name>_scores.png``, and ``<name>_pairs.png`` with pairs from the surest mistakes to the surest hits. Results of
+    other kinds have their curve in ``training.png``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    results = {name: result for name, result in results.items() if isinstance(result, VerificationResult)}
+    made = []
+    if rows:
+        made.append(folder / "training.png")
+        plot_training(rows, made[-1])
+    if results:
+        made.append(folder / "roc.png")
+        plot_roc(results, made[-1])
+    for name, result in results.items():
+        made.append(folder / f"{name}_scores.png")
+        plot_score_histogram(result, made[-1])
+    for evaluator in evaluators:
+        if evaluator.name in results:
+            made.append(folder / f"{evaluator.name}_pairs.png")
+            plot_sample_pairs(evaluator, results[evaluator.name], made[-1])
+    return made
+
+
+def plot_sample_pairs(evaluator: PairVerification, result: VerificationResult, path: Path, count: int = 16) -> None:
+    """A sheet of ``count`` pairs: half of same, half of different people; of each, the most mistaken, then even steps
+    up to the surest."""
+    chosen: list[int] = []
+    for same in (True, False):
+        of_kind = np.flatnonzero(result.same == same)
+        order = of_kind[np.argsort(result.scores[of_kind] if same else -result.scores[of_kind], kind="stable")]
+        chosen += order[np.linspace(0, len(order) - 1, min(count // 2, len(order))).astype(int)].tolist()
+    images = [
+        [evaluator.dataset[int(side[i])]["image"] for i in chosen] for side in (evaluator.first, evaluator.second)
+    ]
+    threshold = float(result.accuracy.thresholds.mean())
+    plot_pairs(images[0], images[1], result.scores[chosen], result.same[chosen], threshold, path)

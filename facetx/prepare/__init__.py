@@ -1,0 +1,1 @@
+"""Offline tools on data: verify, convert, pack, align, split, overlap."""

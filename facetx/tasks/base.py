@@ -1,0 +1,49 @@
+"""What can be trained: a task says which fields it needs, what it predicts, and what it publishes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from facetx.nn.backbone import Backbone
+
+Batch = Mapping[str, Any]
+
+
+class Task(nn.Module, ABC):
+    """A backbone and all that is trained with it.
+
+    The trainer, evaluators and exports ask a task and know nothing else. A builder of tasks takes ``backbone`` and
+    ``data`` (a ``facetx.data.base.Description``), then arguments of its own, which YAML gives as ``task.args``.
+
+    Attributes:
+        needs: Fields of the batch that ``forward`` reads; each must be in the data, which is checked before step 1.
+        backbone: Images -> embeddings.
+    """
+
+    needs: frozenset[str] = frozenset({"image"})
+    backbone: Backbone
+
+    def __init__(self, backbone: Backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """A batch of ``facetx.data.loader`` -> scalars; "loss" carries the gradient, the others are detached."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> dict[str, Tensor]:
+        """A batch -> named outputs, in evaluation mode and without gradients.
+
+        Names have one meaning everywhere: "embedding" (B, E), "logits" (B, num_classes) of the identities without a
+        margin, "attributes" (B, A) logits, "mask" (B, M, H, W) logits.
+        """
+
+    def published(self) -> nn.Module:
+        """What the moving average averages, ``model.safetensors`` holds, ``init_from`` loads and exports trace."""
+        return self.backbone
+
+    def at_step(self, step: int) -> None:
+        """Sets what depends on the step (from 0) alone; called before each step, so a resumed run needs no memory."""
