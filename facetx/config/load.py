@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from facetx.config import yaml_file
+from facetx.config.overrides import apply_overrides, dotted
 from facetx.config.parts import From, args_model, check_args
 from facetx.config.settings import Settings
 from facetx.config.yaml_file import Path_
@@ -25,9 +26,7 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: holds {_show(raw)}; settings are keys and values, such as 'name: my_run'")
     places = {p: f"{path}:{line}" for p, line in lines.items()}
-    for override in overrides:
-        keys = apply_override(raw, override)
-        places[keys] = f"command line ({override})"
+    places |= apply_overrides(raw, overrides)
     return check_settings(raw, str(path), places)
 
 
@@ -46,7 +45,7 @@ def check_settings(raw: dict[str, Any], name: str = "settings", places: dict[Pat
         for where, text in _check_part(path, part, source).items():
             problems.setdefault(_as_written(where, raw), text)
     if problems:
-        listed = sorted(f"{_place(path, places, name)}: {_dotted(path)}: {text}" for path, text in problems.items())
+        listed = sorted(f"{_place(path, places, name)}: {dotted(path)}: {text}" for path, text in problems.items())
         raise ConfigError("\n".join([f"{len(listed)} problem{'s' * (len(listed) > 1)} in the settings", *listed]))
     assert settings is not None
     return settings
@@ -63,41 +62,7 @@ def differences(old: Any, new: Any, path: Path_ = ()) -> Iterator[tuple[str, Any
         for key in [*old, *(k for k in new if k not in old)]:
             yield from differences(old.get(key), new.get(key), (*path, key))
     elif old != new:
-        yield _dotted(path), old, new
-
-
-def apply_override(raw: dict[str, Any], override: str) -> Path_:
-    """Sets what ``key.subkey=value`` says in ``raw``, and returns the path of what it set."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"command line: {override!r} is no override; write key.subkey=value, such as optim.lr=3e-4")
-    value, _ = yaml_file.parse(text, f"command line: {override}") if text.strip() else (None, {})
-    at: Any = raw
-    path: list[str | int] = []
-    keys = key.split(".")
-    for i, k in enumerate(keys):
-        last = i == len(keys) - 1
-        if isinstance(at, list):
-            if not k.isdigit() or int(k) >= len(at):
-                raise ConfigError(
-                    f"command line: {override}: {_dotted(path)} is a list of {len(at)}; say which item by its number, "
-                    f"0 to {len(at) - 1}"
-                )
-            slot: str | int = int(k)
-        else:
-            slot = k
-            if not last and isinstance(at.get(k), str):
-                at[k] = {"name": at[k]}
-            elif not last:
-                at.setdefault(k, {})
-        path.append(slot)
-        if last:
-            at[slot] = value
-        elif not isinstance(at[slot], dict | list):
-            raise ConfigError(f"command line: {override}: {_dotted(path)} is {_show(at[slot])} and has no keys")
-        else:
-            at = at[slot]
-    return tuple(path)
+        yield dotted(path), old, new
 
 
 def _expand(model: Any, raw: Any) -> Any:
@@ -208,10 +173,6 @@ def _explain(error: Any, known: Sequence[str]) -> str:
 def _show(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 60 else text[:57] + "..."
-
-
-def _dotted(path: Sequence[str | int]) -> str:
-    return ".".join(str(p) for p in path)
 
 
 def _place(path: Path_, places: dict[Path_, str], name: str) -> str:

@@ -154,7 +154,7 @@ class Settings(Strict):
     """Of the initial weights, the data order, augmentation and dropout."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute. "auto" is CUDA where there is one."""
-    task: Annotated[Part, From(TASKS, ("backbone", "head"))] = Part(name="recognition")
+    task: Annotated[Part, From(TASKS, ("backbone", "data", "head"))] = Part(name="recognition")
     """What is learned."""
     data: Annotated[DataSettings, From(DATASETS)]
     model: Annotated[ModelSettings, From(BACKBONES)]

@@ -31,6 +31,7 @@ class JointHead(Head):
         self.names = names
         self.weights = [positive(f"the weight of {name!r}", weight) for name, (weight, _) in zip(names, parts)]
         self.parts = nn.ModuleList(head for _, head in parts)
+        self.needs_pairs = any(head.needs_pairs for _, head in parts)
 
     def set_margin_scale(self, factor: float) -> None:
         for head in self.parts:

@@ -17,8 +17,10 @@ from facetx.data.loader import Batch, batches_of, training_loader
 from facetx.errors import ConfigError, DataError, FacetxError, some
 from facetx.files import write_file
 from facetx.optim import MovingAverage, averaged, gradient_norm, rate_at
-from facetx.training.build import Run, build, describe_run, open_data
+from facetx.training.build import Run, build
+from facetx.training.describe import describe_run
 from facetx.training.hold import hold_backbone
+from facetx.training.probes import open_data
 from facetx.training.signals import caught_signals
 from facetx.training.sinks import JsonLines, Row, Sink, TensorBoard, Terminal
 from facetx.training.state import Progress, restore, save
@@ -145,7 +147,7 @@ def training_step(run: Run, batch: Batch, step: int) -> tuple[dict[str, Tensor],
         group["lr"] = s.optim.lr * rate * group.get("lr_scale", 1.0)
     if s.train.head_first_steps:
         hold_backbone(run.backbone, run.optimizer, still=step < s.train.head_first_steps)
-    run.task.at_step(step)  # type: ignore[operator]
+    run.task.at_step(step)
     run.optimizer.zero_grad(set_to_none=True)
 
     scalars: dict[str, Tensor] = {}
