@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from facetx.config import yaml_file
 from facetx.config.overrides import apply_overrides, dotted
@@ -39,7 +40,7 @@ def check_settings(raw: dict[str, Any], name: str = "settings", places: dict[Pat
     try:
         settings = Settings.model_validate_json(json.dumps(expanded, default=str))
     except ValidationError as error:
-        for e in _own_problems(error):
+        for e in error.errors():
             problems[_as_written(e["loc"], raw)] = _explain(e, _known_keys(Settings, e["loc"]))
     for path, part, source in _parts(Settings, expanded):
         for where, text in _check_part(path, part, source).items():
@@ -65,22 +66,46 @@ def differences(old: Any, new: Any, path: Path_ = ()) -> Iterator[tuple[str, Any
         yield dotted(path), old, new
 
 
-def _expand(model: Any, raw: Any) -> Any:
+class _Slot(typing.NamedTuple):
+    """Where a part stands in a model of settings.
+
+    Attributes:
+        part: Its model.
+        source: Its table.
+        many: Whether there is a list of them.
+    """
+
+    part: type[BaseModel]
+    source: From
+    many: bool
+
+
+def _slot(field: FieldInfo) -> _Slot | None:
+    """The part that a field is, may be, or has many of; None of other fields."""
+    for source in (m for m in field.metadata if isinstance(m, From)):
+        return _Slot(typing.cast(type[BaseModel], field.annotation), source, many=False)
+    for argument in typing.get_args(field.annotation):
+        if typing.get_origin(argument) is typing.Annotated:
+            for source in (m for m in argument.__metadata__ if isinstance(m, From)):
+                return _Slot(argument.__origin__, source, many=typing.get_origin(field.annotation) is tuple)
+    return None
+
+
+def _expand(model: type[BaseModel], raw: Any) -> Any:
     """``raw`` with each part in its long form: ``flip`` is ``{name: flip}``, and one head is a list of one."""
     if not isinstance(raw, dict):
         return raw
     out = dict(raw)
-    for key, field in model.model_fields.items():
-        if key not in raw:
-            continue
-        if any(isinstance(m, From) for m in field.metadata):
-            out[key] = _long(field.annotation, raw[key])
-        elif items := list(_items(field.annotation)):
-            out[key] = [_long(items[0][0], item) for item in (raw[key] if isinstance(raw[key], list) else [raw[key]])]
+    for key, slot in ((key, _slot(field)) for key, field in model.model_fields.items() if key in raw):
+        if slot is not None and slot.many:
+            items = raw[key] if isinstance(raw[key], list) else [raw[key]]
+            out[key] = [_long(slot.part, item) for item in items]
+        elif slot is not None:
+            out[key] = _long(slot.part, raw[key])
     return out
 
 
-def _long(part: Any, value: Any) -> Any:
+def _long(part: type[BaseModel], value: Any) -> Any:
     value = {"name": value} if isinstance(value, str) else value
     default = part.model_fields["name"].default
     if isinstance(value, dict) and isinstance(default, str):
@@ -91,21 +116,15 @@ def _long(part: Any, value: Any) -> Any:
 def _parts(model: type[BaseModel], raw: dict[str, Any], path: Path_ = ()) -> Iterator[tuple[Path_, Any, From]]:
     """Every polymorphic part in expanded settings, with its table."""
     for key, field in model.model_fields.items():
-        value = raw.get(key)
-        for source in (m for m in field.metadata if isinstance(m, From)):
-            yield (*path, key), value, source
-        for _, source in _items(field.annotation):
-            yield from (((*path, key, i), item, source) for i, item in enumerate(value or ()))
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and isinstance(value, dict):
+        slot, value = _slot(field), raw.get(key)
+        if slot is not None:
+            there = list(enumerate(value or ())) if slot.many else []
+            for at, part in [((*path, key, i), item) for i, item in there] or [((*path, key), value)]:
+                yield at, part, slot.source
+                if isinstance(part, dict):
+                    yield from _parts(slot.part, part, at)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and isinstance(value, dict):
             yield from _parts(field.annotation, value, (*path, key))
-
-
-def _items(annotation: Any) -> Iterator[tuple[type[BaseModel], From]]:
-    """The part and the table in ``tuple[Annotated[Part, From(table)], ...]``."""
-    for argument in typing.get_args(annotation):
-        if typing.get_origin(argument) is typing.Annotated:
-            for source in (m for m in argument.__metadata__ if isinstance(m, From)):
-                yield argument.__origin__, source
 
 
 def _check_part(path: Path_, part: Any, source: From) -> dict[Path_, str]:
@@ -134,13 +153,6 @@ def _as_written(path: Path_, raw: Any) -> Path_:
         out.append(key)
         raw = raw[key] if isinstance(raw, list) or (isinstance(raw, dict) and key in raw) else None  # type: ignore[index]
     return tuple(out)
-
-
-def _own_problems(error: ValidationError) -> list[Any]:
-    """Pydantic's errors, but for a list "too short" only since it counts no item that is wrong in itself."""
-    errors = error.errors()
-    broken = {e["loc"][:n] for e in errors for n in range(len(e["loc"]))}
-    return [e for e in errors if e["type"] != "too_short" or e["loc"] not in broken]
 
 
 def _known_keys(model: Any, path: Path_) -> list[str]:

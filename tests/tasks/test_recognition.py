@@ -7,7 +7,7 @@ from facetx.backbones import BACKBONES
 from facetx.config import check_settings
 from facetx.contract import InputContract
 from facetx.data.base import Description
-from facetx.errors import DataError
+from facetx.errors import ConfigError, DataError
 from facetx.heads import HEADS
 from facetx.tasks import TASKS
 from facetx.training import loop
@@ -50,3 +50,12 @@ def test_missing_keypoints_are_told_before_training(small, tmp_path):
     with pytest.raises(DataError, match=r"vit_kprpe_tiny needs five facial keypoints.*data\.args\.landmarks"):
         loop.train(check_settings({**small, "model": model, "evaluators": [], "select": None}), tmp_path)
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_recognition_without_a_head_is_told(small, tmp_path):
+    for head in ([], None):
+        settings = {key: value for key, value in small.items() if key != "head"} | (
+            {} if head is None else {"head": head}
+        )
+        with pytest.raises(ConfigError, match="head: the task recognition needs one, such as head: cosface"):
+            loop.train(check_settings(settings), tmp_path)
