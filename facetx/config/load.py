@@ -16,10 +16,13 @@ from facetx.config.parts import From, args_model, check_args
 from facetx.config.settings import Settings
 from facetx.config.yaml_file import Path_
 from facetx.errors import ConfigError, UnknownNameError, did_you_mean
+from facetx.plugins import load_installed, load_plugins
 
 
-def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
+def load_settings(path: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> Settings:
     """The settings in a YAML file, with ``key.subkey=value`` overrides (values are YAML; list items by number).
+
+    ``plugins`` are modules that the settings get to name beside their own.
 
     Raises ``ConfigError`` that lists every problem: file, line, key, what was got, what is allowed.
     """
@@ -28,12 +31,23 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
         raise ConfigError(f"{path}: holds {_show(raw)}; settings are keys and values, such as 'name: my_run'")
     places = {p: f"{path}:{line}" for p, line in lines.items()}
     places |= apply_overrides(raw, overrides)
+    add_plugins(raw, plugins)
     return check_settings(raw, str(path), places)
 
 
+def add_plugins(raw: dict[str, Any], plugins: Sequence[str]) -> None:
+    """Has ``raw`` name these modules beside its own."""
+    own = raw.get("plugins", [])
+    if plugins and isinstance(own, list):
+        raw["plugins"] = [*own, *(name for name in plugins if name not in own)]
+
+
 def check_settings(raw: dict[str, Any], name: str = "settings", places: dict[Path_, str] | None = None) -> Settings:
-    """Plain values as settings. ``places`` says where each path came from, for messages."""
+    """Plain values as settings, whose plugins are imported. ``places`` says where each path came from, for messages."""
     places = places or {}
+    load_installed()
+    if isinstance(plugins := raw.get("plugins", []), list):
+        load_plugins(filter(_is_text, plugins), f"{_place(('plugins',), places, name)}: plugins")
     problems: dict[Path_, str] = {}
     settings: Settings | None = None
     expanded = _expand(Settings, raw)
@@ -50,6 +64,10 @@ def check_settings(raw: dict[str, Any], name: str = "settings", places: dict[Pat
         raise ConfigError("\n".join([f"{len(listed)} problem{'s' * (len(listed) > 1)} in the settings", *listed]))
     assert settings is not None
     return settings
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def to_yaml(settings: Settings) -> str:

@@ -100,7 +100,8 @@ def create(registry: Registry[Any], part: Part, **provided: Any) -> Any:
     builder = registry[part.name]
     try:
         args = check_args(builder, part.args, tuple(provided))
-        return builder(**{k: v for k, v in provided.items() if k in inspect.signature(builder).parameters}, **args)
+        taken = {k: v for k, v in provided.items() if k in inspect.signature(builder).parameters}
+        return registry.checked(part.name, builder(**taken, **args))
     except ValidationError as error:
         raise ConfigError(f"{registry.kind} {part.name}: {error}") from error
     except ValueError as error:

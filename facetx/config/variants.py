@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from facetx.config import yaml_file
-from facetx.config.load import check_settings, differences
+from facetx.config.load import add_plugins, check_settings, differences
 from facetx.config.overrides import apply_overrides, lay_over
 from facetx.config.settings import Settings
 from facetx.config.yaml_file import Path_
@@ -27,8 +27,8 @@ FIXED = ("seed", "device", "data.name", "data.args", "train", "evaluators", "sel
 """What variants may not change: else their results could not be compared."""
 
 
-def load_variants(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Settings]:
-    """The settings of each variant in a YAML file, by its name; ``overrides`` as in ``load_settings``.
+def load_variants(path: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> dict[str, Settings]:
+    """The settings of each variant in a YAML file, by its name; ``overrides`` and ``plugins`` as in ``load_settings``.
 
     A variant's mappings are laid over the settings key by key; lists and values replace. Where it names another part
     (``model: {name: ...}``, or ``model: vit``) the arguments of the former are gone. Overrides change what all
@@ -41,6 +41,7 @@ def load_variants(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, 
         raise ConfigError(f"{path}: needs the settings of a run, and 'variants:' with a name and its changes each")
     places = {p: f"{path}:{line}" for p, line in lines.items()}
     places |= apply_overrides(raw, overrides)
+    add_plugins(raw, plugins)
 
     variants = raw.pop("variants")
     base_places = {p: place for p, place in places.items() if p[:1] != ("variants",)}
