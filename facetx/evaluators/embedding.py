@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from facetx.contract import InputContract
-from facetx.data.loader import describe
-from facetx.data.transforms import MIRRORED
+from facetx.data.sample import KEYPOINTS_MIRRORED
 from facetx.errors import DataError, own_words
 
 
@@ -33,6 +32,8 @@ class FaceDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+
+    def describe(self, index: int) -> str: ...
 
 
 class Backbone(Protocol):
@@ -135,7 +136,7 @@ def _plainly(loader: Iterable[list[dict[str, Any]]]) -> Iterator[list[dict[str, 
 
 def mirror_keypoints(points: Tensor) -> Tensor:
     """Keypoints (B, 5, 2) of the mirrored images: x becomes 1 - x, and left and right change names."""
-    x, y = points[:, MIRRORED].unbind(-1)
+    x, y = points[:, KEYPOINTS_MIRRORED].unbind(-1)
     return torch.stack([1 - x, y], dim=-1)
 
 
@@ -151,7 +152,7 @@ def _images(items: list[dict[str, Any]], indices: list[int], dataset: FaceDatase
         if item["image"].shape != (size, size, 3):
             height, width = item["image"].shape[:2]
             raise DataError(
-                f"{describe(dataset, index)}: the image is {width}x{height}, and this model takes aligned faces of "
+                f"{dataset.describe(index)}: the image is {width}x{height}, and this model takes aligned faces of "
                 f"{size}x{size} pixels; align the data to that size, or use a model built for image_size={width}"
             )
     return torch.from_numpy(np.stack([item["image"] for item in items])).permute(0, 3, 1, 2)  # B H W 3 -> B 3 H W
@@ -162,7 +163,7 @@ def _keypoints(items: list[dict[str, Any]], indices: list[int], dataset: FaceDat
     for index, item in zip(indices, items):
         if "keypoints" not in item:
             raise DataError(
-                f"{describe(dataset, index)}: this model needs five keypoints, and none are known for this image; "
+                f"{dataset.describe(index)}: this model needs five keypoints, and none are known for this image; "
                 "use data that has them, or a model without keypoints"
             )
     return torch.from_numpy(np.stack([item["keypoints"] for item in items]))

@@ -15,6 +15,7 @@ from facetx.checkpoints.backbone import build_backbone
 from facetx.checkpoints.format import find_checkpoint, load_weights
 from facetx.config.settings import ModelSettings
 from facetx.contract import InputContract
+from facetx.data.base import FaceDataset
 from facetx.data.formats.codec import resize
 from facetx.data.sets.folder import read_image
 from facetx.errors import DataError
@@ -124,7 +125,7 @@ class FaceModel:
         return evaluator.result(self.backbone, device=self.device)
 
 
-class _Given:
+class _Given(FaceDataset):
     """Images from a notebook as a data set, the square ones resized to ``size`` pixels a side."""
 
     name = "images"

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.formats.codec import decode_image, encode_png, image_suffix
+from facetx.data.lists.folders import EXTENSIONS
 from facetx.data.lists.image_lists import read_names
 from facetx.data.lists.landmarks import read_landmarks
 from facetx.data.lists.pairs import Pairs
 from facetx.data.sets.bins import BinImages
-from facetx.data.sets.folder import EXTENSIONS
 from facetx.data.sets.hugging_face import HuggingFaceFolder
 from facetx.data.sets.image_list import ImageList
 from facetx.data.sets.packed import Packed
@@ -185,12 +185,12 @@ def _list(path: Path, root: str | Path | None) -> Source:
     if not _names_fit(names, data.labels) or folders != sorted(folders):  # else other numbers would come of them
         files = [p.name for p in data.paths]
         once = len(set(files)) == len(files)
-        folders = _numbered(data.identities)
+        folders = _numbered(data.stored)
         rows = enumerate(zip(data.labels.tolist(), files))
         names = [f"{folders[label]}/{file if once else f'{i:08d}_{file}'}" for i, (label, file) in rows]
     return Source(
         "list", path, [path, *data.paths], folders, data.labels, names, data.encoded, data.describe,
-        paths=data.paths, file_labels=data.identities,
+        paths=list(data.paths), file_labels=data.stored,
     )  # fmt: skip
 
 
@@ -202,12 +202,12 @@ def _celeba(path: Path, images: Path) -> Source:
 
 
 def _records(path: Path) -> Source:
-    data = RecordFaces(path)
+    data = RecordFaces(str(path))
     path = data.file.path
     listed = path.with_suffix(".lst")
     names = read_names(listed, len(data)) if listed.exists() else None
     if names is None or not _names_fit(names, data.labels):
-        folders = _numbered(data.identities)
+        folders = _numbered(data.stored)
         rows = enumerate(zip(data.labels.tolist(), data.file.keys[data.positions].tolist()))
         names = [f"{folders[label]}/{key:08d}{_suffix(data.encoded, i)}" for i, (label, key) in rows]
     first = np.unique(data.labels, return_index=True)[1]
@@ -215,7 +215,7 @@ def _records(path: Path) -> Source:
     width = len(data.file[int(data.positions[0])].labels)
     return Source(
         "rec", path, [path, path.with_suffix(".idx")], identities, data.labels, names, data.encoded, data.describe,
-        file_labels=data.identities, left_out=f"labels 2 to {width} of each record" if width > 1 else None,
+        file_labels=data.stored, left_out=f"labels 2 to {width} of each record" if width > 1 else None,
     )  # fmt: skip
 
 
@@ -231,15 +231,15 @@ def _hugging_face(path: Path, label: str | None) -> Source:
 
 def _numbered_source(kind: str, path: Path, data: Shards | HuggingFaceFolder, files: list[Path]) -> Source:
     """Images that have no names of their own."""
-    whole = data.identities.dtype.kind == "i"
-    texts = [str(identity) for identity in data.identities.tolist()]
+    whole = data.stored.dtype.kind == "i"
+    texts = [str(identity) for identity in data.stored.tolist()]
     plain = not whole and all(PLAIN.fullmatch(f"{text}/x") for text in texts)
-    folders = texts if plain else _numbered(data.identities if whole else np.arange(len(texts)))
+    folders = texts if plain else _numbered(data.stored if whole else np.arange(len(texts)))
     rows = enumerate(data.labels.tolist())
     names = [f"{folders[label]}/{i:08d}{_suffix(data.encoded, i)}" for i, label in rows]
     return Source(
         kind, path, files, folders, data.labels, names, data.encoded, data.describe,
-        file_labels=data.identities if whole else None,
+        file_labels=data.stored if whole else None,
     )  # fmt: skip
 
 
@@ -294,7 +294,7 @@ def _bin(path: Path) -> Source:
 
 
 def _packed(path: Path) -> Source:
-    data = Packed(path)
+    data = Packed(str(path))
     names = data.names()
     if not _names_fit(names, data.labels):
         raise DataError(f"{path}/names.txt: expected lines 'identity/file', each once")
@@ -302,7 +302,7 @@ def _packed(path: Path) -> Source:
     if data.keypoints is not None:
         points = data.keypoints * np.array(data.image_size[::-1], np.float32)
     return Source(
-        "packed", path, sorted(path.iterdir()), data.identities, data.labels, names,
+        "packed", path, sorted(path.iterdir()), list(data.identities), data.labels, names,
         lambda i: encode_png(data[i]["image"]), lambda i: f"{path}, image {i} ({names[i]})", landmarks=points,
         packed=data, file_labels=np.arange(data.num_classes),
     )  # fmt: skip

@@ -81,7 +81,7 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
         raise ConfigError(f"select: {settings.select!r} is no value of an evaluator; they are {', '.join(names)}")
 
     transforms = [create(TRANSFORMS, t) for t in settings.data.transforms]
-    items = TrainingItems(dataset, transforms, settings.seed, backbone.contract.size)
+    items = TrainingItems(dataset, transforms, settings.seed, backbone.contract.size, task.needs)
     rates = None
     if settings.optim.layer_decay is not None:
         rates = {f"backbone.{k}": v for k, v in layer_rates(backbone, settings.optim.layer_decay).items()}

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from facetx.data.cache import Cached
-from facetx.data.loader import Batch, collate
+from facetx.data.loader import Batch
+from facetx.data.sample import collate
 from facetx.errors import ConfigError, DataError
 from facetx.evaluators.embedding import embed_views
 from facetx.evaluators.verification import PairVerification
@@ -22,7 +23,7 @@ def open_data(run: Run) -> None:
     and ``ConfigError`` where the backbone does not run.
     """
     if run.settings.data.cache:
-        run.items.dataset = Cached(run.dataset)
+        run.items.dataset = Cached(run.dataset, run.task.needs, shared=run.settings.data.workers > 0)
     item = run.items[0, 0]
     name = run.settings.model.name
     if run.backbone.needs_keypoints and "keypoints" not in item:

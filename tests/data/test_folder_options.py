@@ -38,7 +38,7 @@ def test_the_two_shares_of_images_make_up_each_identity(faces):
 
 
 def test_which_images_are_held_out_is_a_function_of_names_and_seed(faces):
-    chosen = [ImageFolder(str(faces), images="test", test_images=0.4, seed=s).paths for s in (0, 0, 1)]
+    chosen = [ImageFolder(str(faces), images="test", test_images=0.4, seed=s).paths[:] for s in (0, 0, 1)]
     assert chosen[0] == chosen[1] != chosen[2]
 
 

@@ -135,7 +135,7 @@ def test_gaps_in_the_labels_are_closed_and_said(tmp_path, caplog):
     (tmp_path / "property").write_text("3,4,4\n")
     data = RecordFaces(path)
     assert data.labels.tolist() == [1, 0, 1]
-    assert data.identities.tolist() == [3, 7]
+    assert data.stored.tolist() == [3, 7]
     assert "labels from 3 to 7; they are numbered anew, 0 to 1" in caplog.text
     assert "has 2 identities, and property says 3" in caplog.text
 

@@ -41,7 +41,7 @@ def shards(tmp_path):
 def test_samples_of_all_shards(shards, pattern):
     data = DATASETS["webdataset"](path=f"{shards}/{pattern}")
     assert data.labels.tolist() == [1, 0, 1]
-    assert data.identities.tolist() == [5, 7]
+    assert data.stored.tolist() == [5, 7]
     assert [int(data[i]["image"][0, 0, 0]) for i in range(3)] == [1, 2, 3]
     assert data.describe(1).endswith("s-00.tar, a/2")
     assert int(copied(data)[2]["image"][0, 0, 0]) == 3
@@ -96,7 +96,7 @@ def test_identities_of_other_places_and_kinds(tmp_path, label, files, identities
         (f"{i}.{suffix}", texts[i]) for i in range(2) for suffix, texts in [("png", [png(0)] * 2), *files.items()]
     ]
     data = DATASETS["webdataset"](path=str(write(tmp_path / "a.tar", samples)), label=label)
-    assert data.identities.tolist() == identities
+    assert data.stored.tolist() == identities
     assert sorted(data.labels.tolist()) == [0, 1]
     first = next(iter(files.values()))[0]
     assert str(data.identities[data.labels[0]]) in first.decode()
@@ -172,7 +172,7 @@ def test_hugging_face_folders(tmp_path, monkeypatch):
     for folder in ("hub", "saved"):
         data = DATASETS["hugging_face"](path=str(tmp_path / folder))
         assert data.labels.tolist() == [1, 0, 1]
-        assert data.identities.tolist() == ["x", "y"]
+        assert data.identities == ["x", "y"]
         assert [int(data[i]["image"][0, 0, 0]) for i in range(3)] == [0, 1, 2]
         with pytest.raises(DataError, match="has no split 'val'; there are train"):
             DATASETS["hugging_face"](path=str(tmp_path / folder), split="val")

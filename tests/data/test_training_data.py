@@ -86,7 +86,7 @@ def item():
     }
 
 
-@pytest.mark.parametrize("name", [n for n in TRANSFORMS if n != "resize"])
+@pytest.mark.parametrize("name", ["flip", "shift", "affine", "color_jitter"])
 def test_transforms_are_functions_of_their_generator_and_leave_the_item_alone(name):
     transform, given = TRANSFORMS.create(name), item()
     before = {k: np.copy(v) for k, v in given.items()}

@@ -260,7 +260,7 @@ def test_what_is_no_image_of_an_identity_is_named(photos, tmp_path):
     source = open_source(photos)
     assert source.skipped == {
         "README": "not a folder of an identity",
-        "person_0/9.gif": "not one of .bmp, .jpeg, .jpg, .pbm, .pgm, .png, .ppm, .tif, .tiff, .webp",
+        "person_0/9.gif": "not one of .bmp, .jfif, .jpeg, .jpg, .pbm, .pgm, .png, .ppm, .tif, .tiff, .webp",
         "person_1/deeper": "a folder inside an identity's",
         "person_9": "holds no image",
         "root.png": "in no identity's folder",

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facetx.data.sets.folder import EXTENSIONS
+from facetx.data.lists.folders import EXTENSIONS
 from facetx.errors import DataError, some
 from facetx.files import write_file
 
