@@ -25,30 +25,28 @@ from facetx.heads.joint import JointHead
 from facetx.heads.pair_losses import Circle, Contrastive, LogisticPairs, NPairs, Triplet
 from facetx.registry import Registry
 
-HEADS: Registry[Callable[..., Head]] = Registry(
-    "head",
-    {
-        # a learned center an identity
-        "softmax": softmax,
-        "modified_softmax": modified_softmax,
-        "normalized_softmax": normalized_softmax,
-        "sphereface": sphereface,
-        "cosface": cosface,
-        "arcface": arcface,
-        "combined_margin": combined_margin,
-        "sface": sface,
-        "adaface": adaface,
-        "curricularface": curricularface,
-        "magface": magface,
-        # a running center an identity
-        "center_loss": CenterLoss,
-        # pairs and sets within the batch
-        "contrastive": Contrastive,
-        "triplet": Triplet,
-        "circle": Circle,
-        "logistic_pairs": LogisticPairs,
-        "npairs": NPairs,
-    },
-)
+_BUILDERS: dict[str, Callable[..., Head]] = {
+    # a learned center an identity
+    "softmax": softmax,
+    "modified_softmax": modified_softmax,
+    "normalized_softmax": normalized_softmax,
+    "sphereface": sphereface,
+    "cosface": cosface,
+    "arcface": arcface,
+    "combined_margin": combined_margin,
+    "sface": sface,
+    "adaface": adaface,
+    "curricularface": curricularface,
+    "magface": magface,
+    # a running center an identity
+    "center_loss": CenterLoss,
+    # pairs and sets within the batch
+    "contrastive": Contrastive,
+    "triplet": Triplet,
+    "circle": Circle,
+    "logistic_pairs": LogisticPairs,
+    "npairs": NPairs,
+}
+HEADS: Registry[Callable[..., Head]] = Registry("head", _BUILDERS)
 
 __all__ = ["HEADS", "ClassCenterHead", "Head", "JointHead", "check_head"]

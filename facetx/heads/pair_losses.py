@@ -72,7 +72,7 @@ def cosines(x: Tensor) -> Tensor:
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of the values that ``mask`` has. Without any it is 0, with a zero gradient."""
-    return values.where(mask, 0.0).sum() / mask.sum().clamp_min(1)
+    return values.masked_fill(~mask, 0).sum() / mask.sum().clamp_min(1)
 
 
 class Contrastive(PairHead):
@@ -176,7 +176,7 @@ def mean_hinge(d: Tensor, alike: Tensor, different: Tensor, margin: float, above
     first = torch.searchsorted(sorted_d.detach(), d.detach(), right=True) if above else torch.zeros_like(last)
     count = last - first
     hinges = count * reach - (running.gather(1, last) - running.gather(1, first))
-    return (hinges.where(alike, 0.0).sum() / count.where(alike, 0).sum().clamp_min(1)).to(dtype)
+    return (hinges.masked_fill(~alike, 0).sum() / count.masked_fill(~alike, 0).sum().clamp_min(1)).to(dtype)
 
 
 class Circle(PairHead):

@@ -1,7 +1,7 @@
 """True float32 for the losses, whatever the backbone is computed in."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -22,13 +22,18 @@ def true_float32(device: torch.device) -> Iterator[None]:
     overall = _matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with torch.autocast(device.type, enabled=False):
+        with _no_autocast(device.type):
             yield
     finally:
         if overall is not None:
             torch.set_float32_matmul_precision(overall)
         for backend, precision in zip(backends, each):
             backend.fp32_precision = precision
+
+
+def _no_autocast(kind: str) -> AbstractContextManager:
+    """No autocast on that kind of device; some, such as "meta", never have it."""
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def _by_backend(module: Any) -> Any:

@@ -64,7 +64,7 @@ def sharded(
     here = (labels >= 0) & (labels < cosine.shape[1])  # (all B,): whether the image's class is
     place = labels.clamp(0, cosine.shape[1] - 1)
     own = cosine[torch.arange(len(place), device=place.device), place]
-    target = _AllSum.apply(own.where(here, 0.0))
+    target = _AllSum.apply(own.masked_fill(~here, 0))
     negatives = cosine.scatter_(1, place[:, None], own.masked_fill(here, MASKED)[:, None])
     if criterion.training:
         criterion.observe(target.detach(), norms.detach())

@@ -27,6 +27,7 @@ from facetx.nn.freeze import frozen_parts
 from facetx.nn.profile import parameter_count, profile, run_on_meta
 from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, layer_rates, parameter_groups
 from facetx.tasks import TASKS
+from facetx.tasks.base import Task
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Run:
     device: torch.device
     dataset: Any
     items: TrainingItems
-    task: nn.Module
+    task: Task
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     evaluators: list[Any]
