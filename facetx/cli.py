@@ -15,8 +15,17 @@ from typing import Any
 def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int]) -> int:
     """Parses the command line, runs ``main``, and returns the exit code."""
     from facetx.errors import FacetxError, own_words
+    from facetx.plugins import load_installed, load_plugins
 
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument(
+        "--import",
+        dest="plugins",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module of your own that registers parts, by its dotted name; may be given several times",
+    )
     try:
         args = parser.parse_intermixed_args()  # key=value may stand before, between and after the options
     except TypeError:
@@ -24,6 +33,8 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("facetx").setLevel(logging.INFO)
     try:
+        load_installed()
+        load_plugins(args.plugins, "--import")
         code = main(args)
         sys.stdout.flush()
         return code

@@ -15,6 +15,7 @@ ROOMS = [
     "errors",
     "files",
     "registry",
+    "plugins",
     "contract",
     "nn",
     "metrics",

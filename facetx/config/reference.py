@@ -30,7 +30,7 @@ TABLES: dict[str, tuple[str, Registry[Any], tuple[str, ...]]] = {
     "evaluators": ("Evaluators", EVALUATORS, ()),
     "optim": ("Optimizers", OPTIMIZERS, ()),
     "schedule": ("Schedules", SCHEDULES, ()),
-    "task": ("Tasks", TASKS, ("backbone", "head")),
+    "task": ("Tasks", TASKS, ("backbone", "data", "head")),
 }
 """Key of the settings -> title, table, and the arguments that YAML does not give."""
 _HEAD = """\

@@ -5,7 +5,7 @@ A class-center head is a criterion (a margin in a softmax, or SFace) times an en
 
 from collections.abc import Callable
 
-from facetx.heads.base import Head, check_head
+from facetx.heads.base import Head
 from facetx.heads.center_loss import CenterLoss
 from facetx.heads.class_centers import ClassCenterHead
 from facetx.heads.classification import (
@@ -47,6 +47,6 @@ _BUILDERS: dict[str, Callable[..., Head]] = {
     "logistic_pairs": LogisticPairs,
     "npairs": NPairs,
 }
-HEADS: Registry[Callable[..., Head]] = Registry("head", _BUILDERS)
+HEADS: Registry[Callable[..., Head]] = Registry("head", _BUILDERS, base=Head)
 
-__all__ = ["HEADS", "ClassCenterHead", "Head", "JointHead", "check_head"]
+__all__ = ["HEADS", "ClassCenterHead", "Head", "JointHead"]

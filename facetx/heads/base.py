@@ -69,6 +69,10 @@ class Head(nn.Module, ABC):
         On CPU the message names the label. On an accelerator reading one would stop the queue at each step, so the
         check runs there as an asynchronous device assertion.
         """
+        if not vars(self).keys() >= {"embedding_dim", "num_classes"}:
+            raise ConfigError(
+                f"head {type(self).__name__}: its __init__ must begin with super().__init__(embedding_dim, num_classes)"
+            )
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim or labels.shape != embeddings.shape[:1]:
             raise DataError(
                 f"expected embeddings of shape (batch, {self.embedding_dim}) and labels of shape (batch,), "
@@ -84,22 +88,6 @@ class Head(nn.Module, ABC):
                 f"label {labels[~inside][0].item()} is out of range: the head has {self.num_classes} classes, so "
                 f"labels run from 0 to {self.num_classes - 1}; set num_classes to the identity count of the data"
             )
-
-
-def check_head(name: str, head: object) -> Head:
-    """``head``, which the builder of that name made; ``ConfigError`` where it is no ``Head``."""
-    if not isinstance(head, Head):
-        raise ConfigError(
-            f"head {name}: the builder gives a {type(head).__name__}, and a head is a facetx.heads.Head: derive the "
-            "class from it, begin its __init__ with super().__init__(embedding_dim, num_classes), and let forward"
-            '(embeddings, labels) return {"loss": ...}'
-        )
-    if not vars(head).keys() >= {"embedding_dim", "num_classes"}:
-        raise ConfigError(
-            f"head {name}: the __init__ of {type(head).__name__} must begin with "
-            "super().__init__(embedding_dim, num_classes)"
-        )
-    return head
 
 
 def check_scalars(name: str, scalars: object, learns: bool) -> None:

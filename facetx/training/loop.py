@@ -15,7 +15,9 @@ from facetx.data.loader import Batch, batches_of, training_loader
 from facetx.errors import ConfigError, DataError, FacetxError, some
 from facetx.files import write_file
 from facetx.optim import MovingAverage, averaged
-from facetx.training.build import Run, build, describe_run, open_data
+from facetx.training.build import Run, build
+from facetx.training.describe import describe_run
+from facetx.training.probes import open_data
 from facetx.training.signals import caught_signals
 from facetx.training.sinks import JsonLines, Row, Sink, TensorBoard, Terminal
 from facetx.training.state import Progress, restore, save

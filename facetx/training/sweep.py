@@ -27,7 +27,8 @@ from facetx.evaluators.verification import VerificationResult, markdown_table
 from facetx.files import write_file
 from facetx.nn.profile import parameter_count
 from facetx.plots.figures import plot_comparison, plot_distributions
-from facetx.training.build import Run, build, describe_run
+from facetx.training.build import Run, build
+from facetx.training.describe import describe_run
 from facetx.training.loop import SETTINGS, DivergedError, evaluate
 from facetx.training.run import start_run
 from facetx.training.sinks import read_rows

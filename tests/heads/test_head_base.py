@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from facetx.errors import ConfigError, DataError
-from facetx.heads import HEADS, Head, JointHead, check_head
+from facetx.heads import HEADS, Head, JointHead
 from facetx.heads.precision import product, true_float32
 
 CENTERS = [name for name in HEADS if "engine" in inspect.signature(HEADS[name]).parameters]
@@ -55,7 +55,7 @@ def test_what_an_own_head_returns_is_checked_and_named(answer, message):
 
 
 def test_an_own_head_needs_nothing_but_its_forward():
-    head = check_head("own", Own(lambda x: {"loss": x.mean()}))
+    head = HEADS.checked("own", Own(lambda x: {"loss": x.mean()}))
     x = torch.randn(12, 8, requires_grad=True)
     assert torch.equal(head(x, LABELS)["loss"], x.mean())
     assert head(x.bfloat16(), LABELS)["loss"].dtype == torch.float32
@@ -74,11 +74,10 @@ def test_what_is_no_head_is_named_where_it_is_built():
         def forward(self, embeddings, labels):
             return {}
 
-    with pytest.raises(ConfigError, match=r"head mine: the builder gives a Linear, and a head is a facetx.heads.Head"):
-        check_head("mine", nn.Linear(2, 2))
-    with pytest.raises(ConfigError, match=r"head mine: the __init__ of Half must begin with super\(\)"):
-        check_head("mine", Half())
-    assert isinstance(check_head("cosface", make("cosface")), Head)
+    with pytest.raises(ConfigError, match=r"head mine gives a Linear, which is no Head; .* facetx.heads.base.Head"):
+        HEADS.checked("mine", nn.Linear(2, 2))
+    with pytest.raises(ConfigError, match=r"head Half: its __init__ must begin with super\(\)"):
+        HEADS.checked("half", Half())(torch.randn(12, 8), LABELS)
 
 
 def test_heads_say_what_they_are():

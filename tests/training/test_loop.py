@@ -13,7 +13,7 @@ from facetx.config import check_settings
 from facetx.data.sets.folder import ImageFolder
 from facetx.errors import CheckpointError, ConfigError, DataError
 from facetx.training import DivergedError, build, describe_run, loop, start_run
-from facetx.training.build import open_data
+from facetx.training.probes import open_data
 from facetx.training.sinks import read_rows
 
 

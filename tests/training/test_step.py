@@ -10,6 +10,7 @@ from torch import nn
 
 from facetx.config import check_settings
 from facetx.contract import InputContract
+from facetx.data.base import Description
 from facetx.heads import HEADS, JointHead
 from facetx.nn.backbone import Backbone
 from facetx.nn.statistics import Remembered
@@ -50,13 +51,17 @@ class Tiny(Backbone):
         raise AssertionError("not needed here")
 
 
+def recognition(backbone, head):
+    return Recognition(backbone, Description(num_classes=4), head)
+
+
 @pytest.fixture
 def make_run(small):
     def make(head, args=None, norm=nn.LayerNorm, dropout=0.0, dtype=torch.float64, **settings):
         run = build(check_settings({**small, **settings}))
         torch.manual_seed(5)
         parts = [(1.0, HEADS.create(name, embedding_dim=8, num_classes=4, **(args or {}))) for name in head.split("+")]
-        task = Recognition(Tiny(norm(16), dropout), JointHead(parts) if len(parts) > 1 else parts[0][1])
+        task = recognition(Tiny(norm(16), dropout), JointHead(parts) if len(parts) > 1 else parts[0][1])
         task = task.to(dtype).train()
         optimizer = OPTIMIZERS.create("adamw")(parameter_groups(task, 0.05), lr=1e-3)
         return replace(run, task=task, optimizer=optimizer)
@@ -171,10 +176,10 @@ def test_parts_train_a_head_alone_while_the_backbone_is_held(make_run, small):
 
 
 def test_batch_norm_in_parts_is_said(caplog):
-    task = Recognition(Tiny(nn.BatchNorm1d(16)), HEADS.create("cosface", embedding_dim=8, num_classes=4))
+    task = recognition(Tiny(nn.BatchNorm1d(16)), HEADS.create("cosface", embedding_dim=8, num_classes=4))
     with caplog.at_level(logging.WARNING, logger="facetx"):
         note_batch_norm(task, 12, 1)
-        note_batch_norm(Recognition(Tiny(nn.LayerNorm(16)), task.head), 12, 3)
+        note_batch_norm(recognition(Tiny(nn.LayerNorm(16)), task.head), 12, 3)
         assert not caplog.records
         note_batch_norm(task, 12, 3)
     (record,) = caplog.records
