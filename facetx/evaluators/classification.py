@@ -88,7 +88,7 @@ class Classification:
                 f"on {head.num_classes}; give this evaluator the training data's root, part, val_identities and seed"
             )
         ranks = None
-        if any(hasattr(part, "logits") for part in getattr(head, "parts", [head])):
+        if head.has_logits:
             embeddings = embed_dataset(
                 backbone,
                 self.dataset,

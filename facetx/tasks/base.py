@@ -49,6 +49,23 @@ class Task(nn.Module, ABC):
         margin, "attributes" (B, A) logits, "mask" (B, M, H, W) logits.
         """
 
+    @property
+    def parts_are_independent(self) -> bool:
+        """Whether the loss of a batch is the mean of the losses of its equal parts, so that each may come alone.
+
+        Where it is not, and a batch comes in parts, the trainer asks ``embed`` for each part and ``loss`` once.
+        """
+        return True
+
+    def embed(self, batch: Batch) -> Tensor:
+        """The embeddings (B, E) of a batch's uint8 images, scaled as the backbone's contract says."""
+        images = self.backbone.contract(batch["image"])
+        return self.backbone(images, batch["keypoints"]) if self.backbone.needs_keypoints else self.backbone(images)
+
+    def loss(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The scalars of ``forward``, of the whole batch and what ``embed`` gave for it."""
+        raise AssertionError("a task whose parts are not independent implements loss")
+
     def published(self) -> nn.Module:
         """What the moving average averages, ``model.safetensors`` holds, ``init_from`` loads and exports trace.
 
@@ -58,8 +75,3 @@ class Task(nn.Module, ABC):
 
     def at_step(self, step: int) -> None:
         """Sets what depends on the step (from 0) alone; called before each step, so a resumed run needs no memory."""
-
-    def embed(self, batch: Batch) -> Tensor:
-        """The embeddings (B, E) of a batch's uint8 images, scaled as the backbone's contract says."""
-        images = self.backbone.contract(batch["image"])
-        return self.backbone(images, batch["keypoints"]) if self.backbone.needs_keypoints else self.backbone(images)

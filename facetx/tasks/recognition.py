@@ -35,14 +35,21 @@ class Recognition(Task):
     def needs_pairs(self) -> bool:
         return self.head.needs_pairs
 
+    @property
+    def parts_are_independent(self) -> bool:
+        return self.head.per_sample
+
     def at_step(self, step: int) -> None:
         if self.margin_warmup_steps:
             self.head.set_margin_scale(min(1.0, step / self.margin_warmup_steps))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.head(self.embed(batch), batch["label"])
+        return self.loss(self.embed(batch), batch)
+
+    def loss(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return self.head(embeddings, batch["label"])
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """ "embedding", and "logits" where the head has class centers."""
         embedding = self.embed(batch)
-        return {"embedding": embedding}
+        return {"embedding": embedding, **({"logits": self.head.logits(embedding)} if self.head.has_logits else {})}
