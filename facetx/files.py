@@ -1,5 +1,5 @@
-"""Files and folders that appear whole or not at all: written beside and renamed at the end; locks, so that two processes
-do not write the same; and reading a file with a plain error."""
+"""Files and folders that appear whole or not at all: written beside and renamed at the end; locks, so that no two
+processes write the same; and reading a file with a plain error."""
 
 import fcntl
 import hashlib
@@ -22,8 +22,8 @@ from facetx.errors import DataError, printable
 def draft_file(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write to, which becomes ``path`` at the end of the block; where the block fails, nothing is left.
 
-    Its name is random, so that nobody can lay a link there. Of a process that was killed it stays, hidden, until ``path``
-    is locked or its draft folder is gone on with.
+    Its name is random, so that nobody can lay a link there. Of a process that was killed it stays, hidden, until
+    ``path`` is locked, or the draft folder that it lies in is gone on with.
     """
     path = Path(path)
     draft = path.with_name(f"{_draft_prefix(path)}{secrets.token_hex(6)}.part")

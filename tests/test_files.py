@@ -12,14 +12,14 @@ from facetx.errors import DataError, printable
 from facetx.files import draft_file, draft_folder, draft_place, finish_folder, lock, write_file
 
 HOLDS = """
-import os, sys, time
+import os
+import sys
+import time
+
 from facetx.files import draft_file, lock
 with lock(sys.argv[1]), draft_file(sys.argv[1]) as file:
-    child = os.fork()
-    if child == 0:
-        time.sleep(60)
-        os._exit(0)
-    print(child, flush=True)
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
     time.sleep(60)
 """
 
