@@ -16,6 +16,7 @@ ROOMS = [
     "files",
     "registry",
     "contract",
+    "progress",
     "nn",
     "metrics",
     "backbones",

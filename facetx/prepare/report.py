@@ -1,7 +1,6 @@
 """What the tools that prepare data share: the report of what was done and left out, and progress."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from facetx.errors import DataError
 from facetx.files import write_file
 from facetx.prepare.sources import Source
+from facetx.progress import progress
 
 
 @dataclass
@@ -97,10 +97,11 @@ def _reasons(whys: dict[str, str], show: int = 5) -> Iterator[str]:
 
 
 def track(count: int, what: str) -> Iterator[int]:
-    """0..count-1 under a progress bar, on a terminal only."""
-    from tqdm import tqdm
-
-    return iter(tqdm(range(count), desc=what, unit="image", disable=None, file=sys.stderr))
+    """0..count-1, with word of how far it has come."""
+    with progress(count, what) as advance:
+        for i in range(count):
+            yield i
+            advance(1)
 
 
 def label_words(stored: NDArray[np.int64]) -> str:

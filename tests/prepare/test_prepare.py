@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facetx.data.align import ARCFACE
 from facetx.data.formats.codec import encode_png
 from facetx.data.formats.recordio import Record, RecordWriter
 from facetx.data.lists.image_lists import write_list
@@ -128,7 +129,7 @@ def test_a_split_is_whole_or_not_there(photos, csv, tmp_path, monkeypatch, kind,
     source = open_source(photos, csv("a.csv", 0))
     whole = split(source, tmp_path / "whole", 0.4, 1, kind)
     again = [source, tmp_path / "parts", 0.4, 1, kind, tmp_path / "report.json"]
-    killed(monkeypatch, (prepare_convert, "convert"), after, lambda: split(*again))
+    killed(monkeypatch, (prepare_convert, "_write"), after, lambda: split(*again))
     assert not (tmp_path / "parts").exists()
     assert not (tmp_path / "report.json").exists()
     report = split(*again)
@@ -137,7 +138,7 @@ def test_a_split_is_whole_or_not_there(photos, csv, tmp_path, monkeypatch, kind,
     assert list(report.dropped) == ["person_1/1.png"]
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
     assert json.loads((tmp_path / "report.json").read_text())["facts"] == report.facts
-    with pytest.raises(DataError, match="parts: exists; name another folder"):
+    with pytest.raises(DataError, match="parts: exists; name another place"):
         split(*again)
 
 
@@ -337,8 +338,9 @@ def test_shards(tmp_path):
         open_source(tmp_path / "a-0.tar")
 
 
-def test_align_is_not_gone_on_with_where_an_image_was_replaced(photos, csv, tmp_path, monkeypatch):
-    rows = csv("a.csv", 0)
+def test_align_is_not_gone_on_with_where_an_image_was_replaced(photos, tmp_path, monkeypatch):
+    write_landmarks(tmp_path / "a.csv", NAMES, np.tile(ARCFACE.astype(np.float32) / 4, (30, 1, 1)))
+    rows = tmp_path / "a.csv"
     align = lambda: align_set(open_source(photos, rows), tmp_path / "out", 32)  # noqa: E731
     killed(monkeypatch, (prepare_align, "write_file"), 20, align)
     shutil.copy(photos / "person_5/0.png", photos / "person_0/1.png")
@@ -390,10 +392,12 @@ def test_keypoints_are_shares_of_the_width_and_the_height(tmp_path):
     points = np.tile(np.float32([10, 15]), (2, 5, 1))
     write_landmarks(tmp_path / "a.csv", ["a/0.png", "b/0.png"], points)
     folder = ImageFolder(str(tmp_path / "photos"), landmarks=str(tmp_path / "a.csv"))
-    convert(open_source(tmp_path / "photos", tmp_path / "a.csv"), tmp_path / "set", "packed", size=8)
+    convert(open_source(tmp_path / "photos", tmp_path / "a.csv"), tmp_path / "set", "packed")
     for keypoints in (folder[1]["keypoints"], Packed(tmp_path / "set")[1]["keypoints"]):
         assert keypoints.dtype == np.float32
         assert keypoints.tolist() == [[0.25, 0.75]] * 5
+    with pytest.raises(DataError, match="40x20 pixels: not square, and resized to a square it would be squashed"):
+        convert(open_source(tmp_path / "photos"), tmp_path / "small", "packed", size=8)
 
 
 def test_the_terminal_has_one_fact_a_line_and_each_name_once():

@@ -24,6 +24,7 @@ from facetx.errors import DataError
 from facetx.prepare import convert as prepare_convert
 from facetx.prepare.align import align_set
 from facetx.prepare.convert import convert, split
+from facetx.prepare.outliers import Bounds
 from facetx.prepare.sources import open_source
 from facetx.prepare.verify import near_duplicates, verify
 from facetx.training.run import start_run
@@ -251,7 +252,7 @@ def test_align_by_other_landmarks_starts_anew(faces, tmp_path):
     align_set(a, tmp_path / "out", 32)
     align_set(b, tmp_path / "expected", 32)
     (tmp_path / "out").rename(tmp_path / "out.part")
-    (tmp_path / "out.part/.source").write_text(f"{a.fingerprint()} 32 None landmarks")
+    (tmp_path / "out.part/.source").write_text(f"{a.fingerprint()} 32 None landmarks {Bounds()}")
     align_set(b, tmp_path / "out", 32)
     assert files(tmp_path / "out") == files(tmp_path / "expected")
 
