@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Blocks
 from PIL import Image
 
 from facetx.data.align import ARCFACE
@@ -16,11 +17,13 @@ from facetx.data.formats.codec import encode_png
 from facetx.data.formats.recordio import Record, RecordWriter
 from facetx.data.lists.image_lists import write_list
 from facetx.data.lists.landmarks import COLUMNS, write_landmarks
+from facetx.data.lists.pairs import Pairs, read_pairs, write_key_pairs
 from facetx.data.sets.bins import write_bin
 from facetx.data.sets.folder import ImageFolder
 from facetx.data.sets.packed import Packed
 from facetx.errors import ConfigError, DataError
-from facetx.files import draft_file, write_file
+from facetx.files import draft_file, lock, write_file
+from facetx.inference.model import FaceModel
 from facetx.prepare import align as prepare_align
 from facetx.prepare import convert as prepare_convert
 from facetx.prepare.align import align_set
@@ -231,6 +234,120 @@ def test_pairs_that_lfws_form_cannot_hold_come_back(tmp_path):
     report = split(open_source(tmp_path / "a.bin"), tmp_path / "parts", 0.5, 1, "folder")
     assert report.facts["pairs"] == "5 left out: neither part has all of their images"
     assert not list((tmp_path / "parts").rglob("pairs.txt"))
+
+
+def test_five_folds_stay_five(tmp_path):
+    """From a list to a .bin, a folder, and both again: one accuracy, over folds that no order foretells."""
+    rng = np.random.default_rng(0)
+    keys = []
+    for who in "abcdef":
+        pattern = rng.integers(0, 256, (4, 4, 3)).repeat(8, 0).repeat(8, 1)
+        (tmp_path / "images" / who).mkdir(parents=True)
+        for i in range(5):
+            image = np.clip(pattern + rng.normal(0, 1500, pattern.shape), 0, 255).astype(np.uint8)
+            (tmp_path / f"images/{who}/{i}.png").write_bytes(encode_png(image))
+            keys.append(f"{who}/{i}")
+    drawn = [(a, b) for a in range(30) for b in range(a + 1, 30)]
+    same = [p for p in drawn if p[0] // 5 == p[1] // 5][:60]
+    other = [drawn[i] for i in rng.permutation(len(drawn)) if drawn[i][0] // 5 != drawn[i][1] // 5][:60]
+    pairs = Pairs(
+        [keys[a] for a, _ in same + other], [keys[b] for _, b in same + other],
+        np.arange(120) < 60, np.arange(120) % 5,
+    )  # fmt: skip
+    write_key_pairs(tmp_path / "pairs.txt", pairs)
+
+    def accuracy(images, listed):
+        result = FaceModel(Blocks(), "cpu").evaluate("lfw", images=str(tmp_path / images), pairs=str(tmp_path / listed))
+        return result.accuracy.mean, result.accuracy.std
+
+    before = accuracy("images", "pairs.txt")
+    report = convert(open_source(tmp_path / "images"), tmp_path / "a.bin", pairs=tmp_path / "pairs.txt")
+    assert report.facts["pairs"] == "120 in 5 folds, which a.pairs.txt keeps: a .bin has none"
+    convert(open_source(tmp_path / "a.bin"), tmp_path / "folder")
+    assert read_pairs(tmp_path / "folder/pairs.txt").fold.tolist() == pairs.fold.tolist()
+    assert accuracy("folder", "folder/pairs.txt") == before
+    assert 0.55 < before[0] < 0.95
+    convert(open_source(tmp_path / "folder"), tmp_path / "b.bin")
+    convert(open_source(tmp_path / "b.bin"), tmp_path / "again")
+    assert accuracy("again", "again/pairs.txt") == before
+
+    packed = convert(open_source(tmp_path / "folder"), tmp_path / "a.packed")
+    assert packed.facts["pairs"] == "120 left out: the format holds none"
+    (tmp_path / "a.pairs.txt").unlink()
+    foreign = open_source(tmp_path / "a.bin")
+    assert foreign.pairs.fold.tolist() == np.repeat(range(10), 12).tolist()
+    report = convert(foreign, tmp_path / "foreign")
+    assert report.facts["folds"] == "10 contiguous ones, as InsightFace takes them: none are in the files"
+
+
+def test_folds_beside_a_bin_are_its_own(tmp_path):
+    for name, same in (("a", [True, True, False, False]), ("b", [True, False, True, False])):
+        (tmp_path / name).mkdir()
+        for i in range(5):
+            (tmp_path / f"{name}/{i}.png").write_bytes(png(i))
+        listed = Pairs([f"{name}/0"] * 4, [f"{name}/{i}" for i in range(1, 5)], np.array(same), np.array([0, 1, 0, 1]))
+        write_key_pairs(tmp_path / f"{name}/pairs.txt", listed)
+        source = open_source(tmp_path)
+        assert source.pairs is None
+        convert(source, tmp_path / f"{name}.bin", pairs=tmp_path / f"{name}/pairs.txt")
+    shutil.copy(tmp_path / "a.pairs.txt", tmp_path / "b.pairs.txt")
+    with pytest.raises(DataError, match=r"b.pairs.txt: its 4 pairs are not the 4 of b.bin, whose folds it should hold"):
+        open_source(tmp_path / "b.bin")
+    (tmp_path / "b.bin").unlink()
+    with pytest.raises(DataError, match=r"b.pairs.txt: exists, and is where the folds of b.bin go"):
+        convert(source, tmp_path / "b.bin", pairs=tmp_path / "b/pairs.txt")
+    (tmp_path / "a.bin").unlink()  # as if its try had been killed
+    convert(source, tmp_path / "a.bin", pairs=tmp_path / "a/pairs.txt")
+    assert open_source(tmp_path / "a.bin").pairs.fold.tolist() == [0, 1, 0, 1]
+
+
+def test_a_folder_says_of_its_pairs_where_they_are_none_of_its_images(photos):
+    for text, words in (
+        ("first\tsecond\tsame\tfold\nperson_0/0\tx/1\t0\t1\n", "names 1 images that are not in the folder: x/1"),
+        ("x y\n", "pairs.txt:1: expected"),
+    ):
+        (photos / "pairs.txt").write_text(text)
+        source = open_source(photos)
+        assert source.pairs is None
+        assert words in source.skipped["pairs.txt"]
+
+
+def test_a_dropped_image_costs_pairs_only_where_they_name_it(photos, tmp_path):
+    pairs = Pairs(["person_0/0"], ["person_0/1"], np.array([True]), np.array([0]))
+    write_key_pairs(photos / "pairs.txt", pairs)
+    (photos / "person_2/0.png").write_bytes(b"no image")
+    assert convert(open_source(photos), tmp_path / "a").facts["pairs"].startswith("1 in pairs.txt")
+    (photos / "person_0/1.png").write_bytes(b"no image")
+    report = convert(open_source(photos), tmp_path / "b")
+    assert report.facts["pairs"] == "left out: 1 images that they name were dropped, person_0/1"
+
+
+def test_what_another_process_is_writing_is_left_to_it(faces, tmp_path):
+    points = np.tile(ARCFACE.astype(np.float32) / 4, (30, 1, 1))
+    write_landmarks(tmp_path / "a.csv", NAMES, points)
+    source, out = open_source(faces, tmp_path / "a.csv"), tmp_path / "out"
+    work = (
+        *(lambda kind=kind: convert(source, out, kind) for kind in ("folder", "rec", "packed", "list")),
+        lambda: split(source, out, 0.4, 1),
+        lambda: align_set(source, out, 32),
+    )
+    with lock(out):
+        for write in work:
+            with pytest.raises(DataError, match=f"out: is being written by process {os.getpid()}"):
+                write()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv"]
+
+
+def test_verify_counts_what_a_tag_turns(photos):
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    for i in (1, 3):
+        with Image.open(photos / f"person_0/{i}.png") as image:
+            image.convert("RGB").save(photos / f"person_0/{i}.jpg", exif=tag)
+    tag[0x0112] = 1
+    with Image.open(photos / "person_0/4.png") as image:
+        image.save(photos / "person_0/5.png", exif=tag)
+    assert verify(open_source(photos)).facts["turned"] == {"images": 2, "list": ["person_0/1.jpg", "person_0/3.jpg"]}
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,17 @@ def test_packed_and_back(faces, tmp_path):
     assert all(np.array_equal(again[i]["image"], folder[i]["image"]) for i in range(30))
 
 
+def test_two_packs_on_one_target_leave_one_whole_pack(faces, tmp_path):
+    command = [sys.executable, str(ROOT / "scripts/prepare_data.py"), "pack", faces, tmp_path / "set"]
+    both = [subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted((process.wait(120), process.stderr.read()) for process in both)
+    assert [code for code, _ in said] == [0, 2]
+    assert "set: is being written by process" in said[1][1] or "set: exists" in said[1][1]
+    data, folder = Packed(tmp_path / "set"), ImageFolder(str(faces))
+    assert all(np.array_equal(data[i]["image"], folder[i]["image"]) for i in range(30))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["set", "set.report.json"]
+
+
 def test_keypoints_are_packed(faces, tmp_path):
     rows = [f"person_{p}/{i}.png,{','.join(str(p + i + k) for k in range(10))}" for p in range(6) for i in range(5)]
     (tmp_path / "points.csv").write_text("\n".join([",".join(COLUMNS), *rows]))
