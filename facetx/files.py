@@ -44,9 +44,12 @@ def _draft_prefix(path: Path) -> str:
 
 
 def write_file(path: str | Path, content: bytes | str) -> None:
-    """Writes bytes, or text in UTF-8; the file appears whole or not at all."""
+    """Writes bytes, or text in UTF-8; the file appears whole or not at all.
+
+    Names of files that are not UTF-8, as Python has them in text (``os.fsdecode``), are written as their bytes.
+    """
     with draft_file(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
 
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
@@ -70,7 +73,7 @@ def draft_folder(out: Path, of: str) -> Path:
     """The folder beside ``out`` to write into: an earlier one of the same words ``of``, to go on with, or a new one."""
     draft = draft_place(out)
     marker = draft / ".source"
-    if draft.exists() and (not marker.is_file() or marker.read_text(encoding="utf-8") != of):
+    if draft.exists() and (not marker.is_file() or marker.read_text("utf-8", "surrogateescape") != of):
         shutil.rmtree(draft)
     draft.mkdir(exist_ok=True)
     for left in draft.rglob(".*.part"):  # files that were being written when an earlier try was killed

@@ -41,11 +41,13 @@ if TYPE_CHECKING:
 
 
 def main(args: argparse.Namespace) -> int:
+    from facetx.errors import printable
+
     out = getattr(args, "out", None)
     args.report = args.report or (f"{out.rstrip('/')}.report.json" if out else None)
     report = run(args)
     print(report.text())
-    print(f"report: {args.report}" if args.report else "report: none; --report FILE keeps the names of all")
+    print(f"report: {printable(args.report)}" if args.report else "report: none; --report FILE keeps the names of all")
     return 1 if report.facts.get("undecodable") else 0
 
 

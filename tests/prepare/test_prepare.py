@@ -548,6 +548,22 @@ def test_the_terminal_has_one_fact_a_line_and_each_name_once():
     assert max(map(len, lines)) < 220
 
 
+def test_names_do_not_speak_to_the_terminal(faces, tmp_path):
+    names = {"a\x1b[2J": "0.png", os.fsdecode(b"caf\xe9"): "1\r.png", "new\nline": "2.png"}
+    for identity, name in names.items():
+        (tmp_path / "set" / identity).mkdir(parents=True)
+        (tmp_path / "set" / identity / name).write_bytes(b"no image")
+    shutil.copytree(faces / "person_0", tmp_path / "set/b")
+    source = open_source(tmp_path / "set")
+    text = convert(source, tmp_path / os.fsdecode(b"out\xe9")).text()
+    assert "a\\x1b[2J/0.png: cannot be read" in text or "a\\x1b[2J/0.png: is no image" in text
+    assert "caf\\udce9/1\\r.png" in text
+    assert "new\\nline/2.png" in text
+    assert "out\\udce9" in text
+    assert all(line.isprintable() for line in text.splitlines())
+    text.encode()  # nothing in it stops a print
+
+
 def test_verify_writes_its_report(faces, tmp_path):
     report = verify(open_source(faces), tmp_path / "reports/a.json")
     assert json.loads((tmp_path / "reports/a.json").read_text())["facts"] == report.facts
