@@ -25,7 +25,7 @@ class Bounds:
     """What is still taken for a face; "inf" takes all.
 
     The defaults take each of 150 photos of LFW by MTCNN's points, where the largest residual is 0.054, rotation 10
-    degrees, and scale 1.4 times the median; of those turned by a quarter in which it finds a face, they leave most out.
+    degrees, and scale 3.7 deviations off; in 200 of them turned by a quarter it finds 33 faces, and 28 are left out.
 
     Attributes:
         residual: Mean distance of the five points from the template after the alignment, as a share of the side.
