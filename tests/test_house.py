@@ -17,6 +17,7 @@ ROOMS = [
     "registry",
     "plugins",
     "contract",
+    "progress",
     "nn",
     "metrics",
     "backbones",

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import resize
 from facetx.data.lists.landmarks import relative
 from facetx.errors import DataError
 from facetx.evaluators.embedding import Backbone, embed_views
 from facetx.metrics.overlap import Threshold, closest, identity_means, impostor_threshold
-from facetx.prepare.convert import check_target, convert, kind_of, subset
+from facetx.prepare.convert import NOT_SQUARE, check_target, convert, kind_of, subset
 from facetx.prepare.report import Report, track
 from facetx.prepare.sources import Source
 
@@ -74,8 +75,8 @@ def find_overlap(
         embed: ``embed_views``, or what stands in for it.
         how: Its device, batch_size, workers, amp.
 
-    Images that cannot be read, or have no landmarks where they are needed, are left out and named. Raises ``DataError``
-    where none is left, landmarks are needed and not given, or embeddings are not finite.
+    Images that cannot be read, are not square, or lack landmarks that are needed, are left out and named. Raises
+    ``DataError`` where none is left, landmarks are needed and not given, or embeddings are not finite.
     """
     target = None if out is None else Path(out)
     if target is not None:
@@ -125,24 +126,34 @@ def find_overlap(
     return report
 
 
-class SourceFaces:
-    """A source as the evaluators want it (``FaceDataset``), its images resized to ``size`` pixels a side."""
+class SourceFaces(FaceDataset):
+    """A source of square images as a data set, resized to ``size`` pixels a side."""
 
     def __init__(self, source: Source, size: int):
-        self.source, self.size = source, size
+        self.source = source
+        self.size: int = size
         self.name, self.labels, self.num_classes = str(source.path), source.labels, len(source.identities)
-        self.encoded, self.describe = source.encoded, source.where
+        self.identities = source.identities
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int, /) -> dict[str, Any]:
+    def __getitem__(self, index: int, /) -> Sample:
         image = self.source.image(index)
         height, width = image.shape[:2]
-        item: dict[str, Any] = {"image": resize(image, self.size), "label": int(self.labels[index])}
+        item: Sample = {"image": resize(image, self.size), "label": int(self.labels[index])}
         if self.source.landmarks is not None:
             item["keypoints"] = relative(self.source.landmarks[index], width, height)
         return item
+
+    def describe(self, index: int) -> str:
+        """Its file."""
+        return self.source.where(index)
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of its file."""
+        return self.source.encoded(index)
+
+    def key(self, index: int) -> str:
+        """Its name, ``identity/file``."""
+        return self.source.names[index]
 
 
 @dataclass(eq=False)
@@ -171,6 +182,9 @@ def _open(source: Source, keypoints: bool, which: str) -> _Side:
             image = source.image(i)
         except DataError as error:
             unreadable[source.names[i]] = str(error)
+            continue
+        if image.shape[0] != image.shape[1]:
+            unreadable[source.names[i]] = f"{image.shape[1]}x{image.shape[0]} pixels: {NOT_SQUARE}"
             continue
         if keypoints and source.landmarks is not None and not np.isfinite(source.landmarks[i]).all():
             unreadable[source.names[i]] = "no landmarks, and this model needs them"
