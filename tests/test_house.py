@@ -17,6 +17,8 @@ ROOMS = [
     "registry",
     "plugins",
     "contract",
+    "tables",
+    "progress",
     "nn",
     "metrics",
     "backbones",
