@@ -1,6 +1,5 @@
 """Models to use: create by name, load from a run, embed, compare, evaluate."""
 
-import inspect
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +18,7 @@ from facetx.data.base import FaceDataset
 from facetx.data.formats.codec import resize
 from facetx.data.sets.folder import read_image
 from facetx.errors import DataError
-from facetx.evaluators import EVALUATORS
+from facetx.evaluators import Evaluator, How, Result, build_evaluator
 from facetx.evaluators.embedding import embed_dataset
 from facetx.heads import HEADS
 from facetx.nn.device import pick_device
@@ -100,7 +99,7 @@ class FaceModel:
             keypoints: (N, 5, 2) in [0, 1] as (x, y), for a backbone that needs them.
         """
         faces = _Given(images, self.contract.size, keypoints)
-        embeddings = embed_dataset(self.backbone, faces, batch_size=batch_size, device=self.device, flip=flip)
+        embeddings = embed_dataset(self.backbone, faces, How(self.device, batch_size), flip=flip)
         return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True).clip(1e-12)
 
     def compare(self, a: Any, b: Any, flip: bool = True, keypoints: np.ndarray | None = None) -> float:
@@ -111,18 +110,18 @@ class FaceModel:
         first, second = self.embed([a, b], flip=flip, keypoints=keypoints)
         return float(first @ second)
 
-    def evaluate(self, evaluator: Any, **args: Any) -> Any:
-        """The result of a benchmark, given as an evaluator or as its name and arguments:
+    def evaluate(self, evaluator: Evaluator | str, dataset: FaceDataset | None = None, **args: Any) -> Result:
+        """The result of an evaluator, or of the one of that name:
         ``model.evaluate("lfw", images="lfw/images", pairs="lfw/pairs.txt").table()``.
 
-        By name its ``size``, to which images are resized, is the contract's unless it is given.
+        Args:
+            evaluator: Itself, or its name.
+            dataset: What one of ``facetx.EVALUATORS`` that asks any data set asks by.
+            args: Its other arguments. ``size``, to which images are resized, is the contract's unless it is given.
         """
         if isinstance(evaluator, str):
-            builder = EVALUATORS[evaluator]
-            if "size" in inspect.signature(builder).parameters:
-                args = {"size": self.contract.size, **args}
-            evaluator = builder(**args)
-        return evaluator.result(self.backbone, device=self.device)
+            evaluator = build_evaluator(evaluator, dataset, args, self.contract.size)
+        return evaluator.result(self.backbone, How(self.device))
 
 
 class _Given(FaceDataset):
