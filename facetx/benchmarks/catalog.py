@@ -19,8 +19,6 @@ from facetx.evaluators.templates import TemplateVerification, ijb
 from facetx.evaluators.verification import PairVerification
 from facetx.tables import Table
 
-FOLDS = 10
-"""Of every one of the protocols on pairs."""
 INSIGHTFACE = "among the .bin files of InsightFace's training sets"
 RELEASE = "with crops, landmarks and lists as InsightFace's IJB release has them"
 AUTHORS = "among the .bin files of the Face Transformer's authors"
@@ -203,7 +201,7 @@ class Found:
         if official is None:
             return ijb(str(self.path), "ijbc" if name == "ijbc" else "ijbb", size, flip=flip)
         if self.protocol is None:
-            return bin_pairs(str(self.path), FOLDS, size, flip, name)
+            return bin_pairs(str(self.path), size=size, flip=flip, name=name)
         read = read_pairs if self.protocol.name == "pairs.txt" else official
         landmarks = str(self.landmarks) if keypoints and self.landmarks is not None else None
         return listed_pairs(read(self.protocol), str(self.path / "images"), size, landmarks, flip, name)

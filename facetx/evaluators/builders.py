@@ -12,7 +12,7 @@ import numpy as np
 from facetx.data.base import FaceDataset
 from facetx.data.cache import Cached
 from facetx.data.lists.landmarks import landmarks_of
-from facetx.data.lists.pairs import Pairs, find_images, read_pairs
+from facetx.data.lists.pairs import Pairs, find_images, pairs_of_bin, read_pairs
 from facetx.data.sets.bins import BinImages
 from facetx.data.sets.folder import ImageFiles, ImageFolder
 from facetx.data.synthetic.faces import SyntheticFaces
@@ -167,8 +167,9 @@ def bin_pairs(
 
     Args:
         path: The file.
-        folds: Contiguous parts of the pairs in their order, as InsightFace's own evaluation takes them: 10, or as many
-            as there are pairs, unless given.
+        folds: Contiguous parts of the pairs in their order, as InsightFace's own evaluation takes them. Unless given,
+            the folds that stand beside the file (``scripts/prepare_data.py convert`` writes them), else 10, or as many
+            as there are pairs.
         size: Pixels a side to resize the images to; the model's unless given.
         flip: Sum the embeddings of an image and of its mirror.
         name: Prefix of the numbers in logs.
@@ -177,13 +178,16 @@ def bin_pairs(
     """
     dataset = BinImages(path, size)
     count = len(dataset.same)
+    first = np.arange(0, 2 * count, 2)
+    listed = pairs_of_bin(path, dataset.same) if folds is None else None
+    if listed is not None:
+        return PairVerification(name, dataset, first, first + 1, dataset.same, listed.fold, flip)
     number = min(FOLDS, count) if folds is None else folds
     if not 2 <= number <= count or dataset.same.all() or not dataset.same.any():
         raise DataError(
             f"{path}: {number} folds need at least as many pairs and both kinds of them; the file holds "
             f"{dataset.same.sum()} pairs of one person and {(~dataset.same).sum()} of two"
         )
-    first = np.arange(0, 2 * count, 2)
     return PairVerification(name, dataset, first, first + 1, dataset.same, contiguous_folds(count, number), flip)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facetx.data.base import FaceDataset
+from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import resize
 from facetx.data.lists.landmarks import relative
 from facetx.errors import DataError
@@ -25,7 +25,7 @@ from facetx.evaluators.base import HERE, How
 from facetx.evaluators.embedding import embed_dataset
 from facetx.metrics.overlap import Threshold, closest, identity_means, impostor_threshold
 from facetx.nn.backbone import Backbone
-from facetx.prepare.convert import check_target, convert, kind_of, subset
+from facetx.prepare.convert import NOT_SQUARE, check_target, convert, kind_of, subset
 from facetx.prepare.report import Report, track
 from facetx.prepare.sources import Source
 
@@ -75,8 +75,8 @@ def find_overlap(
         flip: Sum the embeddings of each image and of its mirror.
         how: To run the model.
 
-    Images that cannot be read, or have no landmarks where they are needed, are left out and named. Raises ``DataError``
-    where none is left, landmarks are needed and not given, or embeddings are not finite.
+    Images that cannot be read, are not square, or lack landmarks that are needed, are left out and named. Raises
+    ``DataError`` where none is left, landmarks are needed and not given, or embeddings are not finite.
     """
     target = None if out is None else Path(out)
     if target is not None:
@@ -127,27 +127,33 @@ def find_overlap(
 
 
 class SourceFaces(FaceDataset):
-    """A source as the evaluators want it (``FaceDataset``), its images resized to ``size`` pixels a side."""
-
-    size: int
+    """A source of square images as a data set, resized to ``size`` pixels a side."""
 
     def __init__(self, source: Source, size: int):
-        self.source, self.size = source, size
+        self.source = source
+        self.size: int = size
         self.name, self.labels, self.num_classes = str(source.path), source.labels, len(source.identities)
+        self.identities = source.identities
 
-    def encoded(self, index: int) -> bytes:
-        return self.source.encoded(index)
-
-    def describe(self, index: int) -> str:
-        return self.source.where(index)
-
-    def __getitem__(self, index: int, /) -> dict[str, Any]:
+    def __getitem__(self, index: int, /) -> Sample:
         image = self.source.image(index)
         height, width = image.shape[:2]
-        item: dict[str, Any] = {"image": resize(image, self.size), "label": int(self.labels[index])}
+        item: Sample = {"image": resize(image, self.size), "label": int(self.labels[index])}
         if self.source.landmarks is not None:
             item["keypoints"] = relative(self.source.landmarks[index], width, height)
         return item
+
+    def describe(self, index: int) -> str:
+        """Its file."""
+        return self.source.where(index)
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of its file."""
+        return self.source.encoded(index)
+
+    def key(self, index: int) -> str:
+        """Its name, ``identity/file``."""
+        return self.source.names[index]
 
 
 @dataclass(eq=False)
@@ -176,6 +182,9 @@ def _open(source: Source, keypoints: bool, which: str) -> _Side:
             image = source.image(i)
         except DataError as error:
             unreadable[source.names[i]] = str(error)
+            continue
+        if image.shape[0] != image.shape[1]:
+            unreadable[source.names[i]] = f"{image.shape[1]}x{image.shape[0]} pixels: {NOT_SQUARE}"
             continue
         if keypoints and source.landmarks is not None and not np.isfinite(source.landmarks[i]).all():
             unreadable[source.names[i]] = "no landmarks, and this model needs them"

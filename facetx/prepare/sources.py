@@ -18,20 +18,23 @@ from facetx.data.formats.codec import decode_image, encode_png, image_suffix
 from facetx.data.lists.folders import EXTENSIONS
 from facetx.data.lists.image_lists import read_names
 from facetx.data.lists.landmarks import read_landmarks
-from facetx.data.lists.pairs import Pairs
+from facetx.data.lists.pairs import Pairs, beside_bin, pairs_of_bin, read_pairs
 from facetx.data.sets.bins import BinImages
 from facetx.data.sets.hugging_face import HuggingFaceFolder
 from facetx.data.sets.image_list import ImageList
 from facetx.data.sets.packed import Packed
 from facetx.data.sets.records import RecordFaces
 from facetx.data.sets.shards import Shards
-from facetx.errors import DataError
+from facetx.errors import DataError, some
 from facetx.files import read_file
+from facetx.metrics.verification import contiguous_folds
 
 PLAIN = re.compile(r"(?!\.{1,2}/)[^/\\\0\n]+/(?!\.{1,2}$)[^/\\\0\n]+")
 """``identity/file``, which leads nowhere else when it is joined to a folder."""
 BESIDE = ("landmarks.csv", "pairs.txt")
 """What is written into a folder besides the images."""
+FOLDS = 10
+"""Of a ``.bin`` that no folds are known of: InsightFace's evaluation takes so many contiguous parts."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Source:
         names: (N,) ``identity/file.ext``, each once.
         encoded: Index -> the bytes of its image file. A packed image is made a PNG.
         where: Index -> words for messages.
-        pairs: Of a ``.bin``, by the names without suffix; else None.
+        pairs: Of a ``.bin``, or in a folder's ``pairs.txt``, by the names without suffix; else None.
+        folds_known: Whether the folds of the pairs are in the files; else they are ``FOLDS`` contiguous parts.
         landmarks: (N, 5, 2) in pixels, NaN where unknown; None where all are.
         packed: The packed set itself.
         paths: (N,) of the image files; None where images are no files of their own.
@@ -65,6 +69,7 @@ class Source:
     encoded: Callable[[int], bytes]
     where: Callable[[int], str]
     pairs: Pairs | None = None
+    folds_known: bool = True
     landmarks: NDArray[np.float32] | None = None
     packed: Packed | None = None
     paths: list[Path] | None = None
@@ -172,10 +177,29 @@ def _folder(root: Path) -> Source:
     if not names:
         raise DataError(f"{root}: holds no images; expected {root}/<identity>/<image>")
     paths = [root / name for name in names]
-    return Source(
-        "folder", root, paths, identities, np.array(labels), names,
+    source = Source(
+        "folder", root, [*paths, root / "pairs.txt"], identities, np.array(labels), names,
         lambda i: read_file(paths[i]), lambda i: str(paths[i]), paths=paths, skipped=skipped,
     )  # fmt: skip
+    return replace(source, pairs=_pairs_in(root / "pairs.txt", source))
+
+
+def _pairs_in(path: Path, source: Source) -> Pairs | None:
+    """The pairs of a folder; where they are no pairs of its images, what it has skipped says so."""
+    if not path.exists():
+        return None
+    try:
+        pairs = read_pairs(path)
+    except DataError as error:
+        source.skipped[path.name] = str(error)
+        return None
+    missing = set(pairs.images) - set(source.keys())
+    if missing:
+        source.skipped[path.name] = (
+            f"names {len(missing)} images that are not in the folder: {some(sorted(missing), show=2)}"
+        )
+        return None
+    return pairs
 
 
 def _list(path: Path, root: str | Path | None) -> Source:
@@ -286,10 +310,12 @@ def _bin(path: Path) -> Source:
         seen[label] = seen.get(label, 0) + 1
         names.append(f"{identities[label]}/{identities[label]}_{seen[label]:04d}{_suffix(data.encoded, i)}")
     keys = [names[i].rpartition(".")[0] for i in image_of]
-    fold = np.concatenate([[0], np.cumsum(data.same[1:] & ~data.same[:-1])])  # a new one where same follows different
+    listed = pairs_of_bin(path, data.same)
+    fold = contiguous_folds(len(data.same), min(FOLDS, len(data.same))) if listed is None else listed.fold
     return Source(
-        "bin", path, [path], identities, labels, names, lambda i: data.encoded(first[i]),
+        "bin", path, [path, beside_bin(path)], identities, labels, names, lambda i: data.encoded(first[i]),
         lambda i: data.describe(first[i]), pairs=Pairs(keys[::2], keys[1::2], data.same, fold),
+        folds_known=listed is not None,
     )  # fmt: skip
 
 

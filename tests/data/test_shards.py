@@ -49,6 +49,35 @@ def test_samples_of_all_shards(shards, pattern):
     assert [int(batch["image"][0, 0, 0, 0]) for batch in loader] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        (b"9" * 2**20, "a header announces 1048576 bytes; at most 8192 are read"),
+        (b"9" * 4000, "a header has a number of more than 256 digits"),
+    ],
+)
+def test_attributes_that_python_reads_for_minutes_are_refused(tmp_path, attributes, words):
+    head = tarfile.TarInfo("x")
+    head.type, head.size = tarfile.XHDTYPE, len(attributes)
+    (tmp_path / "a.tar").write_bytes(
+        head.tobuf(tarfile.USTAR_FORMAT) + attributes.ljust(-(-len(attributes) // 512) * 512, b"\0")
+        + write(tmp_path / "b.tar", [("a.png", png(1)), ("a.cls", b"7")]).read_bytes()
+    )  # fmt: skip
+    with pytest.raises(DataError, match=f"a.tar: no tar file, or damaged .{words}"):
+        Shards(str(tmp_path / "a.tar"))
+
+
+def test_long_names_are_read(tmp_path):
+    long = "/".join(["d" * 100] * 39)
+    for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(tmp_path / "a.tar", "w", format=kind) as tar:
+            for name, data in ((f"{long}/a.png", png(1)), (f"{long}/a.cls", b"7")):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+        assert Shards(str(tmp_path / "a.tar")).describe(0).endswith(f"{long}/a")
+
+
 def test_names_of_shards():
     assert shard_files("x/{08..11}.tar") == ["x/08.tar", "x/09.tar", "x/10.tar", "x/11.tar"]
     assert len(shard_files("{0..1}-{000..002}.tar")) == 6

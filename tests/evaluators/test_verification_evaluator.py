@@ -12,7 +12,9 @@ from torch import nn
 from facetx.contract import InputContract
 from facetx.data import DATASETS
 from facetx.data.base import FaceDataset
-from facetx.data.lists.pairs import Pairs, write_pairs
+from facetx.data.formats.codec import encode_png
+from facetx.data.lists.pairs import Pairs, write_key_pairs, write_pairs
+from facetx.data.sets.bins import write_bin
 from facetx.errors import ConfigError, DataError
 from facetx.evaluators import EVALUATORS, args_with_size, build_evaluator
 from facetx.evaluators.sampling import sample_pairs
@@ -309,6 +311,21 @@ def test_lfw_reads_its_files(folder, tmp_path):
     (folder / "P03" / "P03_0002.png").unlink()
     with pytest.raises(DataError, match=r"1 of .* images that the pairs name are not there: P03/P03_0002"):
         EVALUATORS.create("lfw", images=str(folder), pairs=str(tmp_path / "pairs.txt"))
+
+
+def test_a_bin_has_the_folds_that_stand_beside_it(tmp_path):
+    images, labels = colors()
+    p = sample_pairs(labels, folds=3, pairs_per_fold=4)
+    order = np.random.default_rng(0).permutation(24)
+    ends = np.stack([p.first, p.second], 1)[order]
+    write_bin(tmp_path / "x.bin", [encode_png(images[i]) for i in ends.ravel()], p.same[order])
+    path = str(tmp_path / "x.bin")
+    assert EVALUATORS["bin_pairs"](path).fold.max() == 9  # contiguous ones, as InsightFace takes them
+    write_key_pairs(
+        tmp_path / "x.pairs.txt", Pairs(*([f"a/{i}" for i in end] for end in ends.T), p.same[order], p.fold[order])
+    )
+    np.testing.assert_array_equal(EVALUATORS["bin_pairs"](path).fold, p.fold[order])
+    assert EVALUATORS["bin_pairs"](path, folds=4).fold.tolist() == [k // 6 for k in range(24)]
 
 
 def test_folder_pairs_use_held_out_identities(folder):

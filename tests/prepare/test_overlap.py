@@ -169,7 +169,7 @@ def test_the_report_has_what_the_clean_set_could_not_hold(faces, test, tmp_path,
     train = copy(faces, tmp_path / "train", [(p, i, f"000{p}") for p in (0, 1, 2) for i in range(3)])
     for name in ("ann_LEE", "0001"):
         shutil.rmtree(test / name)
-    Image.new("RGB", (8, 9)).save(train / "0000/8x9.png")
+    Image.new("RGB", (8, 8)).save(train / "0000/8x8.png")
     rows = [f"{p.parent.name}/{p.name}" for p in sorted(train.rglob("*.png"))]
     write_landmarks(tmp_path / "points.csv", rows[1:], np.full((len(rows) - 1, 5, 2), 16, np.float32))
     source, report = open_source(train, tmp_path / "points.csv"), tmp_path / "report.json"
@@ -183,7 +183,7 @@ def test_the_report_has_what_the_clean_set_could_not_hold(faces, test, tmp_path,
     def finish(writer, identities, whole=PackWriter.finish):
         said = json.loads(report.read_text())
         assert said["facts"]["landmarks"] == f"left out: 1 images have none, {rows[0]}"
-        assert said["dropped"]["0000/8x9.png"] == "8x9 pixels, the first image has 32x32"
+        assert said["dropped"]["0000/8x8.png"] == "8x8 pixels, the first image has 32x32"
         assert "has the pixels of the test set's" in said["dropped"]["0001/1_0.png"]
         whole(writer, identities)
 

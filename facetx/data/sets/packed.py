@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import MAX_PIXELS, resize
 from facetx.errors import DataError
+from facetx.files import draft_place
 
 FORMAT = "facetx-packed-1"
 HEADER_BYTES = 128
@@ -99,7 +100,7 @@ class PackWriter:
         if self.path.exists():
             raise DataError(f"{path}: exists; name another folder, or delete this one")
         self.size = size
-        self._draft = self.path.with_name(self.path.name + ".part")
+        self._draft = draft_place(self.path)
         self._draft.mkdir(parents=True, exist_ok=True)
         head = json.dumps([FORMAT, source, *size])
         lines = self._journal_lines()

@@ -9,6 +9,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from glob import glob
+from io import FileIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -23,6 +24,10 @@ BRACES = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
 GZIP = b"\x1f\x8b"
 MOST_SHARDS = 1_000_000
 LONGEST_NAME = 200
+LONGEST_HEADER = 2**13
+"""Bytes of what stands before a file besides its header: a longer name, attributes. A path has 4096 at most."""
+LONG_NUMBER = re.compile(rb"[0-9]{256}")
+"""Python's reader takes time that grows with the square of a number's length, a minute for 256 KB of digits."""
 MOST_ATTRIBUTES = 20
 """Of an archive as a whole ("pax global headers"); Python's reader keeps a copy of them all with each file."""
 
@@ -91,11 +96,23 @@ def shard_files(path: str) -> list[str]:
     return found
 
 
+class _Headers(FileIO):
+    """A tar file for Python's reader, of which only headers are read; raises ``ValueError`` for one out of bounds."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= LONGEST_HEADER:
+            raise ValueError(f"a header announces {size} bytes; at most {LONGEST_HEADER} are read")
+        data = super().read(size) or b""
+        if LONG_NUMBER.search(data):
+            raise ValueError("a header has a number of more than 256 digits")
+        return data
+
+
 def _samples(shard: MappedFile) -> list[tuple[str, dict[str, tuple[int, int]]]]:
     """(name, suffix -> (start, stop)) of each sample of a shard."""
     samples: list[tuple[str, dict[str, tuple[int, int]]]] = []
     try:
-        with tarfile.open(shard.path, "r:") as tar:
+        with _Headers(shard.path) as headers, tarfile.open(fileobj=headers, mode="r:") as tar:
             members = [m for m in _forward(tar) if m.isfile()]
     except Exception as error:  # besides TarError: ValueError, OSError, EOFError, ... of damaged headers
         if shard.bytes[:2] == GZIP:
