@@ -17,6 +17,7 @@ ROOMS = [
     "registry",
     "plugins",
     "contract",
+    "tables",
     "progress",
     "nn",
     "metrics",

@@ -14,6 +14,8 @@ from facetx.checkpoints.backbone import build_backbone
 from facetx.checkpoints.format import Checkpoint
 from facetx.checkpoints.task import build_task
 from facetx.config import Settings, create
+from facetx.config.parts import check_args
+from facetx.config.settings import EvaluatorSettings
 from facetx.contract import InputContract
 from facetx.data import DATASETS
 from facetx.data.base import FaceDataset
@@ -21,7 +23,8 @@ from facetx.data.loader import StepSampler, TrainingItems
 from facetx.data.samplers import SAMPLERS
 from facetx.data.transforms import TRANSFORMS
 from facetx.errors import ConfigError, DataError, some
-from facetx.evaluators import EVALUATORS
+from facetx.evaluators import EVALUATORS, Evaluator, args_with_size, build_evaluator
+from facetx.evaluators.classification import Classification
 from facetx.nn.backbone import Backbone
 from facetx.nn.device import pick_device
 from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, layer_rates, parameter_groups
@@ -41,7 +44,7 @@ class Run:
     task: Task
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    evaluators: list[Any]
+    evaluators: list[Evaluator]
     total_steps: int
     steps_per_epoch: int
 
@@ -77,7 +80,10 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     backbone = build_backbone(settings.model, InputContract(**start_from.meta["input"]) if start_from else None)
     task = build_task(settings.task, settings.head, backbone, dataset.description()).to(device)
 
-    evaluators = [create(EVALUATORS, e) for e in settings.evaluators]
+    evaluators = [evaluator_of(e, backbone.contract.size) for e in settings.evaluators]
+    for evaluator in evaluators:
+        if isinstance(evaluator, Classification):
+            evaluator.check(dataset.identities, dataset.num_classes)
     names = [e.name for e in evaluators]
     for name in names:
         if names.count(name) > 1:
@@ -126,6 +132,16 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
         total_steps=total,
         steps_per_epoch=steps_per_epoch,
     )
+
+
+def evaluator_of(part: EvaluatorSettings, size: int) -> Evaluator:
+    """An evaluator and its data set, both of the model's size unless their arguments say another."""
+    dataset = None
+    if part.data is not None:
+        args = args_with_size(DATASETS, part.data.name, part.data.args, size)
+        dataset = create(DATASETS, part.data.model_copy(update={"args": args}))
+    args = check_args(EVALUATORS[part.name], part.args, ("dataset",))
+    return build_evaluator(part.name, dataset, args, size)
 
 
 def check_labels(dataset: Any) -> None:

@@ -13,6 +13,7 @@ from facetx.checkpoints.format import Checkpoint
 from facetx.config import Settings, to_yaml
 from facetx.data.loader import Batch, batches_of, training_loader
 from facetx.errors import ConfigError, DataError, FacetxError, some
+from facetx.evaluators import Evaluator, How, Result
 from facetx.files import write_file
 from facetx.optim import MovingAverage, averaged
 from facetx.training.build import Run, build
@@ -149,23 +150,17 @@ def training_row(run: Run, progress: Progress, done: int, seconds_a_step: float)
     }
 
 
-def evaluators_due(run: Run, done: int) -> list[Any]:
+def evaluators_due(run: Run, done: int) -> list[Evaluator]:
     """Those whose period ends at this step; all of them at the last."""
     periods = [e.every for e in run.settings.evaluators]
     return [e for e, n in zip(run.evaluators, periods) if done == run.total_steps or (n and done % n == 0)]
 
 
-def evaluate(run: Run, evaluators: list[Any], ema: MovingAverage | None) -> dict[str, Any]:
+def evaluate(run: Run, evaluators: list[Evaluator], ema: MovingAverage | None) -> dict[str, Result]:
     """Each evaluator's result, on the weights that would be published."""
     with averaged(run.backbone, ema):
-        how: dict[str, Any] = {
-            "device": run.device,
-            "amp": run.precision == "bf16",
-            "workers": run.settings.data.workers,
-            "batch_size": run.settings.train.batch_size,
-        }
-        head = {"head": run.task.head}
-        return {e.name: e.result(run.backbone, **how, **(head if e.needs_head else {})) for e in evaluators}
+        how = How(run.device, run.settings.train.batch_size, run.settings.data.workers, amp=run.precision == "bf16")
+        return {e.name: e.result(run.task, how) for e in evaluators}
 
 
 def evaluation_row(results: dict[str, Any], done: int, progress: Progress, select: str | None) -> Row:
