@@ -87,7 +87,7 @@ def test_effnet_vit_has_49_tokens_of_the_map_and_no_block_that_it_does_not_use()
 
 def test_efficientnets_maps_are_the_packages():
     """Their shapes at 112 pixels, with the package's own padding."""
-    net = on_meta("efficientnet_b0").features
+    net = on_meta("efficientnet_b0").trunk
     images = torch.zeros(1, 3, 112, 112, device="meta")
     shapes = [tuple(m.shape[1:]) for m in net.extract_endpoints(images).values()]
     assert shapes == [(16, 56, 56), (24, 28, 28), (40, 14, 14), (112, 7, 7), (320, 3, 3), (1280, 3, 3)]
@@ -101,7 +101,7 @@ def test_imagenet_weights_reach_the_stem_and_the_cnn(monkeypatch):
     monkeypatch.setattr(package.model_zoo, "load_url", lambda url: dict(published))
     stem = BACKBONES.create("effnet_vit_tiny", depth=1, pretrained=True).tokens.stem.state_dict()
     assert all(torch.equal(value, published[key]) for key, value in stem.items())
-    features = BACKBONES.create("efficientnet_b0", pretrained=True).features.state_dict()
+    features = BACKBONES.create("efficientnet_b0", pretrained=True).trunk.state_dict()
     assert all(torch.equal(value, published[key]) for key, value in features.items())
     assert published.keys() - features.keys() == {"_fc.weight", "_fc.bias"}
 

@@ -93,7 +93,7 @@ def test_insightface_iresnet_names_fit_and_stand_for_the_same_layers():
     assert (name, args) == ("iresnet18", {"image_size": 112, "embedding_dim": 512})
     model = BACKBONES.create(name, **args)
     model.load_state_dict(weights)  # strict: names and shapes are all there
-    assert model.features.layer2[0].downsample[0].weight.shape == (128, 64, 1, 1)
+    assert model.trunk.layer2[0].downsample[0].weight.shape == (128, 64, 1, 1)
 
 
 def test_insightface_vit_names_fit():

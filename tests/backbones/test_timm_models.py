@@ -8,7 +8,7 @@ import torch
 from torchvision import models
 
 from facetx.backbones import BACKBONES
-from facetx.backbones.timm_models import own_weights
+from facetx.backbones.library import own_weights
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError, ConfigError, UnknownNameError
 from facetx.nn.freeze import freeze
@@ -40,7 +40,7 @@ SIZES = {"timm:efficientformerv2_s0": 96, "timm:botnet26t_256": 256}
 def test_each_kind_becomes_a_backbone(name):
     with torch.device("meta"):
         model = BACKBONES.create(name, image_size=SIZES.get(name, 112))
-    assert run_on_meta(model, model.contract.size).shape == (1, 512)
+    assert run_on_meta(model).shape == (1, 512)
     assert model.embedding_dim == 512
     assert not model.needs_keypoints
 
@@ -69,9 +69,9 @@ def test_a_vit_is_built_for_the_size_that_is_asked_for_and_for_its_own():
     with torch.device("meta"):
         at_112 = BACKBONES.create("timm:vit_small_patch14_dinov2")
         own = BACKBONES.create("timm:vit_small_patch14_dinov2", image_size=None)
-    assert at_112.features.pos_embed.shape[1] == 8 * 8 + 1
+    assert at_112.trunk.pos_embed.shape[1] == 8 * 8 + 1
     assert own.contract.size == 518
-    assert own.features.pos_embed.shape[1] == 37 * 37 + 1
+    assert own.trunk.pos_embed.shape[1] == 37 * 37 + 1
 
 
 def test_without_a_neck_the_features_come_as_they_are():
@@ -144,10 +144,10 @@ def test_pretrained_weights_bring_their_contract(monkeypatch):
 def test_frozen_blocks_of_a_vit():
     with torch.device("meta"):
         model = BACKBONES.create("timm:vit_small_patch14_dinov2")
-    names = freeze(model, ["features.patch_embed", "features.blocks.[0-9]"])
+    names = freeze(model, ["trunk.patch_embed", "trunk.blocks.[0-9]"])
     left = {n.split(".")[2] for n, p in model.named_parameters() if p.requires_grad and "blocks" in n}
     assert left == {"10", "11"}
-    assert "features.blocks.3.attn.qkv.weight" in names
+    assert "trunk.blocks.3.attn.qkv.weight" in names
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_the_librarys_own_names_are_told_from_ours(name, classifier):
     library, _, own_name = name.partition(":")
     theirs = (timm.create_model(own_name) if library == "timm" else models.get_model(own_name)).state_dict()
     features, left_out, contract = own_weights(model, theirs)
-    assert features.keys() == model.features.state_dict().keys()
+    assert features.keys() == model.trunk.state_dict().keys()
     assert classifier in left_out
     assert len(left_out) == 2
     assert contract.size == 160
@@ -172,7 +172,7 @@ def test_counts_of_batches_may_be_absent_and_other_keys_may_not():
     theirs = timm.create_model("resnet18").state_dict()
     without = {k: v for k, v in theirs.items() if not k.endswith("num_batches_tracked") and k != "bn1.weight"}
     features, _, _ = own_weights(model, {**without, "more": torch.zeros(1)})
-    assert features.keys() ^ model.features.state_dict().keys() == {"bn1.weight", "more"}
+    assert features.keys() ^ model.trunk.state_dict().keys() == {"bn1.weight", "more"}
 
 
 def test_what_rescales_its_input_by_itself_has_that_in_its_contract(monkeypatch):
@@ -183,5 +183,5 @@ def test_what_rescales_its_input_by_itself_has_that_in_its_contract(monkeypatch)
     )
     with torch.device("meta"):
         model = BACKBONES.create("torchvision:googlenet", pretrained=True)
-    assert not model.features.transform_input
+    assert not model.trunk.transform_input
     assert model.contract.mean == model.contract.std == (127.5, 127.5, 127.5)
