@@ -82,7 +82,7 @@ def _stages(trunk: Any) -> list[nn.Module]:
     if isinstance(trunk, models.MNASNet):
         return [*trunk.layers]
     cnns = (models.AlexNet, models.VGG, models.SqueezeNet, models.DenseNet, models.MobileNetV2, models.MobileNetV3)
-    return [*trunk.features] if isinstance(trunk, (*cnns, models.EfficientNet, models.ConvNeXt)) else []
+    return [*trunk.features] if isinstance(trunk, (*cnns, models.EfficientNet)) else []
 
 
 def _densenet_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
