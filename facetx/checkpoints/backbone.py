@@ -144,15 +144,18 @@ def _start_from_file(backbone: Backbone, path: str) -> InputContract | None:
 def _unwrapped(backbone: Backbone, state: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], list[str]]:
     """A state dict without what wrappers put before its names, and the names that are no part of the backbone.
 
-    A trainer's file has the backbone under one prefix and a head beside it: then what stands under the prefix is taken,
-    if it is all that the backbone wants.
+    A trainer's file has the backbone under one prefix and a head beside it: then what stands under the prefix is taken.
     """
     state = without_prefix(state)
-    for prefix in PREFIXES:
-        under = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        under = dict(without_prefix(under))
-        if under and backbone.state_dict().keys() <= backbone.current_names(under).keys():
-            return under, [key for key in state if not key.startswith(prefix)]
+    own = {*backbone.state_dict()}
+    if isinstance(backbone, LibraryBackbone):
+        own |= {*backbone.trunk.state_dict()}
+    if own.isdisjoint(state):
+        for prefix in PREFIXES:
+            under = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            part = dict(without_prefix(under))
+            if not own.isdisjoint({**part, **backbone.current_names(part)}):
+                return part, [key for key in state if not key.startswith(prefix)]
     return state, []
 
 
