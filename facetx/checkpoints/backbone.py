@@ -154,7 +154,7 @@ def _unwrapped(backbone: Backbone, state: Mapping[str, Tensor]) -> tuple[Mapping
         for prefix in PREFIXES:
             under = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
             part = dict(without_prefix(under))
-            if not own.isdisjoint({**part, **backbone.current_names(part)}):
+            if not (own.isdisjoint(part) and own.isdisjoint(backbone.current_names(part))):
                 return part, [key for key in state if not key.startswith(prefix)]
     return state, []
 

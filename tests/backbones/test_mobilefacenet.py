@@ -10,6 +10,9 @@ from conftest import shared
 from facetx.backbones import BACKBONES
 from facetx.backbones.importers import IMPORTERS
 from facetx.errors import CheckpointError
+from facetx.evaluators.builders import lfw
+from facetx.evaluators.embedding import embed_views
+from facetx.metrics.verification import cosine_scores, tenfold_accuracy
 from facetx.nn.profile import profile
 
 
