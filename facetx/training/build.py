@@ -3,6 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,8 @@ class Run:
     def sampler(self, start: int) -> StepSampler:
         """The batches from step ``start`` to the end."""
         s = self.settings
-        batches = create(SAMPLERS, s.data.sampler)
-        return StepSampler(batches, self.dataset.labels, s.train.batch_size, s.seed, start, self.total_steps)
+        order = create(SAMPLERS, s.data.sampler)
+        return StepSampler(order, self.dataset.labels, s.train.batch_size, s.seed, start, self.total_steps)
 
 
 def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
@@ -99,11 +100,11 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     optimizer = create(OPTIMIZERS, settings.optim)(
         parameter_groups(task, settings.optim.weight_decay, rates), lr=settings.optim.lr
     )
-    batches = create(SAMPLERS, settings.data.sampler)
-    epoch = batches(dataset.labels, settings.train.batch_size, settings.seed, 0)
-    steps_per_epoch = len(epoch)
+    order = create(SAMPLERS, settings.data.sampler)
+    steps_per_epoch = order.steps(dataset.labels, settings.train.batch_size)
     if task.needs_pairs:
-        check_pairs(dataset.labels[epoch[:20]], settings)
+        first = islice(order.epoch(dataset.labels, settings.train.batch_size, settings.seed, 0), 20)
+        check_pairs(dataset.labels[np.stack(list(first))], settings)
     total = settings.train.steps or math.ceil((settings.train.epochs or 0) * steps_per_epoch)
     if settings.schedule.warmup_steps >= total:
         raise ConfigError(
