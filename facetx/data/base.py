@@ -1,7 +1,7 @@
 """What a data set is: the one class that all kinds of data sets are, here and in other people's modules."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,11 @@ class Description:
     num_classes: int
     attributes: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Description":
+        """From plain values, as ``dataclasses.asdict`` and JSON give them."""
+        return cls(plain["num_classes"], tuple(plain["attributes"]), tuple(plain["mask_classes"]))
 
 
 class FaceDataset(ABC):
