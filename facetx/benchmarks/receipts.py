@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import facetx
 from facetx.data.base import FaceDataset
 from facetx.errors import DataError
 from facetx.evaluators.base import Evaluator, Model, backbone_of
+from facetx.progress import progress
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def make_receipt(evaluator: Evaluator, model: Model, amp: bool = False, seed: in
     dataset, terms, backbone = evaluator.dataset, evaluator.terms(), backbone_of(model)
     if dataset is None:
         raise DataError(f"{evaluator.name}: has no data set that a receipt could speak of")
-    digest = {i: content_digest(dataset, i) for i in np.unique(terms.items).tolist()}
+    digest = content_digests(dataset, np.unique(terms.items).tolist())
     first_use: dict[str, int] = {}  # image's digest -> its first item; equal files are one image
     for i in terms.items.tolist():
         first_use.setdefault(digest[i], i)
@@ -128,6 +129,16 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def content_digests(dataset: FaceDataset, indices: Sequence[int]) -> dict[int, str]:
+    """``content_digest`` of each of these items; where that is long work it shows its progress."""
+    found = {}
+    with progress(len(indices), f"{dataset.name}: look for changes") as advance:
+        for index in indices:
+            found[index] = content_digest(dataset, index)
+            advance(1)
+    return found
 
 
 def content_digest(dataset: FaceDataset, index: int) -> str:

@@ -1,11 +1,14 @@
 """Settings to the objects that train: all of them, or a ``FacetxError`` before the first step."""
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from facetx.checkpoints.backbone import build_backbone
 from facetx.checkpoints.format import Checkpoint
@@ -19,13 +22,15 @@ from facetx.data.base import FaceDataset
 from facetx.data.loader import StepSampler, TrainingItems
 from facetx.data.samplers import SAMPLERS
 from facetx.data.transforms import TRANSFORMS
-from facetx.errors import ConfigError, DataError
+from facetx.errors import ConfigError, DataError, some
 from facetx.evaluators import EVALUATORS, Evaluator, args_with_size, build_evaluator
 from facetx.evaluators.classification import Classification
 from facetx.nn.backbone import Backbone
 from facetx.nn.device import pick_device
 from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, layer_rates, parameter_groups
 from facetx.tasks import Task
+
+log = logging.getLogger("facetx")
 
 
 @dataclass
@@ -114,6 +119,7 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
             f"optim.accumulate: {settings.optim.accumulate} does not divide train.batch_size "
             f"{settings.train.batch_size}"
         )
+    note_batch_norm(task, settings.train.batch_size, settings.optim.accumulate)
     return Run(
         settings=settings,
         device=device,
@@ -157,4 +163,18 @@ def check_pairs(labels: np.ndarray, settings: Settings) -> None:
         raise ConfigError(
             f"head {heads}: learns from images of one identity in a batch, but with the sampler {sampler!r} only "
             f"{share:.0%} of them have such a partner; set data.sampler to {{name: identities, args: {{images: 4}}}}"
+        )
+
+
+def note_batch_norm(task: nn.Module, batch_size: int, parts: int) -> None:
+    """Warns where a batch comes in parts and batch norm takes its statistics of each part, so that the step differs."""
+    layers = [name for name, module in task.named_modules() if isinstance(module, _BatchNorm)]
+    if parts > 1 and layers:
+        log.warning(
+            "optim.accumulate: %d parts of %d images, and batch norm takes its statistics of each part, not of all %d "
+            "images, so the step is not that of the whole batch (%s)",
+            parts,
+            batch_size // parts,
+            batch_size,
+            some(layers, show=2),
         )
