@@ -13,6 +13,8 @@ import facetx
 from facetx.data.base import FaceDataset
 from facetx.errors import DataError
 from facetx.evaluators.base import Evaluator, Model, backbone_of
+from facetx.nn.backbone import Backbone
+from facetx.nn.meta import computation
 from facetx.progress import progress
 
 
@@ -22,7 +24,7 @@ class Receipt:
 
     Attributes:
         weights: Of the backbone's state dict: names, types, shapes and bytes, in the order of the names.
-        network: Of its modules' names, kinds and plain settings: what is computed from the weights.
+        network: Of what is computed from the weights: the operations and their arguments, in eval mode.
         images: Of the bytes of the image files that are used, in the order of their first use. So a folder and a
             ``.bin`` of the same files agree.
         protocol: Of what is done with them: of pairs, which images meet, the labels and the folds. Images count by that
@@ -113,22 +115,15 @@ def weights_digest(backbone: Any) -> str:
     return hasher.hexdigest()
 
 
-def network_digest(backbone: Any) -> str:
-    """SHA-256 of a module's parts: their names, kinds and plain settings, such as the scale of an attention.
+def network_digest(backbone: Backbone) -> str:
+    """SHA-256 of what a backbone computes in eval mode: its operations, their arguments, and its fixed tables.
 
-    The same weights in another network give other embeddings. What differs between training and evaluation is left out.
+    The same weights in another network give other embeddings. What matters in training alone (dropout, frozen parts,
+    recomputing) is no part of it. PyTorch may compute otherwise in another version, and then the hash is another.
     """
-    hasher = hashlib.sha256()
-    for name, module in backbone.named_modules():
-        settings = {k: v for k, v in vars(module).items() if k != "training" and _is_plain(v)}
-        hasher.update(f"{name} {type(module).__qualname__} {sorted(settings.items())}\n".encode())
-    return hasher.hexdigest()
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
+    return _sha256(
+        f"{line}\n".encode() for line in computation(backbone, backbone.contract.size, backbone.needs_keypoints)
+    )
 
 
 def content_digests(dataset: FaceDataset, indices: Sequence[int]) -> dict[int, str]:

@@ -85,6 +85,7 @@ class Evaluator(ABC):
     Attributes:
         fields: Of the data set's items it reads these; a backbone that needs keypoints reads them too.
         flip: Whether it sees the mirror of each image, too.
+        whole_task: Whether it asks what a task predicts, and not just for embeddings.
         notes: What a reader of its numbers has to know; known before anything is measured.
 
     Raises ``ConfigError`` for a name that cannot be one of files.
@@ -94,6 +95,7 @@ class Evaluator(ABC):
     dataset: FaceDataset | None
     fields: frozenset[str] = frozenset({"image"})
     flip: bool = False
+    whole_task: bool = False
     notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, dataset: FaceDataset | None = None):

@@ -3,6 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from facetx.checkpoints.backbone import build_backbone
 from facetx.checkpoints.format import Checkpoint
 from facetx.checkpoints.task import build_task
 from facetx.config import Settings, create
-from facetx.config.parts import check_args
+from facetx.config.parts import Part, check_args
 from facetx.config.settings import EvaluatorSettings
 from facetx.contract import InputContract
 from facetx.data import DATASETS
@@ -61,8 +62,8 @@ class Run:
     def sampler(self, start: int) -> StepSampler:
         """The batches from step ``start`` to the end."""
         s = self.settings
-        batches = create(SAMPLERS, s.data.sampler)
-        return StepSampler(batches, self.dataset.labels, s.train.batch_size, s.seed, start, self.total_steps)
+        order = create(SAMPLERS, s.data.sampler)
+        return StepSampler(order, self.dataset.labels, s.train.batch_size, s.seed, start, self.total_steps)
 
 
 def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
@@ -72,13 +73,11 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     weights are looked for.
     """
     device = pick_device(settings.device)
-    dataset = create(DATASETS, settings.data)
-
-    check_labels(dataset)
-
     torch.manual_seed(settings.seed)
     backbone = build_backbone(settings.model, InputContract(**start_from.meta["input"]) if start_from else None)
-    task = build_task(settings.task, settings.head, backbone, dataset.description()).to(device)
+    dataset = open_dataset(settings.data, backbone.contract.size)
+    check_labels(dataset)
+    task = build_task(settings.task, settings.head, backbone, dataset.description(), settings.model.freeze).to(device)
 
     evaluators = [evaluator_of(e, backbone.contract.size) for e in settings.evaluators]
     for evaluator in evaluators:
@@ -99,11 +98,11 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     optimizer = create(OPTIMIZERS, settings.optim)(
         parameter_groups(task, settings.optim.weight_decay, rates), lr=settings.optim.lr
     )
-    batches = create(SAMPLERS, settings.data.sampler)
-    epoch = batches(dataset.labels, settings.train.batch_size, settings.seed, 0)
-    steps_per_epoch = len(epoch)
+    order = create(SAMPLERS, settings.data.sampler)
+    steps_per_epoch = order.steps(dataset.labels, settings.train.batch_size)
     if task.needs_pairs:
-        check_pairs(dataset.labels[epoch[:20]], settings)
+        first = islice(order.epoch(dataset.labels, settings.train.batch_size, settings.seed, 0), 20)
+        check_pairs(dataset.labels[np.stack(list(first))], settings)
     total = settings.train.steps or math.ceil((settings.train.epochs or 0) * steps_per_epoch)
     if settings.schedule.warmup_steps >= total:
         raise ConfigError(
@@ -134,12 +133,15 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     )
 
 
+def open_dataset(part: Part, size: int) -> FaceDataset:
+    """A data set, whose images are resized to the model's size unless its arguments say another."""
+    args = args_with_size(DATASETS, part.name, part.args, size)
+    return create(DATASETS, Part(name=part.name, args=args))
+
+
 def evaluator_of(part: EvaluatorSettings, size: int) -> Evaluator:
     """An evaluator and its data set, both of the model's size unless their arguments say another."""
-    dataset = None
-    if part.data is not None:
-        args = args_with_size(DATASETS, part.data.name, part.data.args, size)
-        dataset = create(DATASETS, part.data.model_copy(update={"args": args}))
+    dataset = None if part.data is None else open_dataset(part.data, size)
     args = check_args(EVALUATORS[part.name], part.args, ("dataset",))
     return build_evaluator(part.name, dataset, args, size)
 

@@ -70,7 +70,7 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
     torch.set_float32_matmul_precision("high")
     run = build(settings, start_from)
     log.info("the run:\n%s", describe_run(run))
-    ema = MovingAverage(run.backbone, settings.optim.ema) if settings.optim.ema else None
+    ema = MovingAverage(run.task.published(), settings.optim.ema) if settings.optim.ema else None
     progress = Progress()
     start = restore(run, ema, progress, start_from) if start_from else 0
     if start >= run.total_steps:
@@ -99,7 +99,7 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
                 scalars, finite = training_step(run, batch, step)
                 progress.add(scalars, finite)
                 if ema:
-                    ema.update(run.backbone, step, finite)
+                    ema.update(run.task.published(), step, finite)
 
                 done = outcome.step = step + 1
                 last = done == run.total_steps
@@ -157,10 +157,18 @@ def evaluators_due(run: Run, done: int) -> list[Evaluator]:
 
 
 def evaluate(run: Run, evaluators: list[Evaluator], ema: MovingAverage | None) -> dict[str, Result]:
-    """Each evaluator's result, on the weights that would be published."""
-    with averaged(run.backbone, ema):
-        how = How(run.device, run.settings.train.batch_size, run.settings.data.workers, amp=run.precision == "bf16")
-        return {e.name: e.result(run.task, how) for e in evaluators}
+    """Each evaluator's result, on the weights that would be published.
+
+    One that asks the whole task gets weights that belong together: the averaged ones where all are averaged, else, such
+    as where the head is not published, the trained ones.
+    """
+    how = How(run.device, run.settings.train.batch_size, run.settings.data.workers, amp=run.precision == "bf16")
+    published = run.task.published()
+    results: dict[str, Result] = {}
+    with averaged(published, ema):
+        of_average = [e for e in evaluators if not e.whole_task or published is run.task]
+        results |= {e.name: e.result(run.task, how) for e in of_average}
+    return results | {e.name: e.result(run.task, how) for e in evaluators if e.name not in results}
 
 
 def evaluation_row(results: dict[str, Any], done: int, progress: Progress, select: str | None) -> Row:
