@@ -1,4 +1,4 @@
-"""A task of one's own, in one short file: it trains, evaluates, resumes, publishes and loads with no change elsewhere."""
+"""A task of one's own, in one short file: it trains, evaluates, resumes, publishes and loads with no other change."""
 
 import json
 import subprocess
