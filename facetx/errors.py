@@ -33,6 +33,17 @@ def own_words(error: Exception) -> str:
     return str(error).rpartition(f"{type(error).__name__}: ")[2]
 
 
+def printable(text: str) -> str:
+    """Text for a terminal or a page: whatever is not to be seen (control characters, broken UTF-8) as its escape.
+
+    Names come from other people's files, and a terminal obeys what stands in them. Line ends stay.
+
+    >>> printable("a\\x1b[2J")
+    'a\\\\x1b[2J'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The hint that ends an error about an unknown name: the closest known ones, else all of them.
 

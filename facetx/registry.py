@@ -1,13 +1,14 @@
 """Tables of names: a function's name is the name that YAML and notebooks call it by."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
-from facetx.errors import UnknownNameError, did_you_mean
+from facetx.errors import ConfigError, UnknownNameError, did_you_mean
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 
@@ -41,6 +42,7 @@ class Registry(Generic[Builder]):
         builders: Functions, whose ``__name__`` is the name; or name -> function or class, whose arguments are those of
             its ``__init__``.
         families: Where names with a prefix lead. They count as known, but are not listed.
+        base: What builders return, by its class; what they return otherwise is an error that says what to do.
     """
 
     def __init__(
@@ -48,21 +50,39 @@ class Registry(Generic[Builder]):
         kind: str,
         builders: Mapping[str, Builder] | Iterable[Builder] = (),
         families: Iterable[Family] = (),
+        base: type | None = None,
     ):
         self.kind = kind
+        self.base = base
         self._table: dict[str, Builder] = {}
         self._families = {family.prefix: family for family in families}
         named = builders.items() if isinstance(builders, Mapping) else ((b.__name__, b) for b in builders)
         for name, builder in named:
             self._add(name, builder)
 
-    def register(self, builder: Builder) -> Builder:
-        """Adds ``builder`` under its own name and returns it. Raises ``ValueError`` if the name is taken."""
-        self._add(builder.__name__, builder)
-        return builder
+    @overload
+    def register(self, builder: Builder) -> Builder: ...
+
+    @overload
+    def register(self, builder: str) -> Callable[[Builder], Builder]: ...
+
+    def register(self, builder: Any) -> Any:
+        """Adds a function or a class under its own name, or as ``@table.register("name")`` under that one.
+
+        Raises ``ValueError`` if the name is taken, but by the same code, which was imported under another name.
+        """
+        if not isinstance(builder, str):
+            self._add(builder.__name__, builder)
+            return builder
+
+        def add(named: Builder) -> Builder:
+            self._add(builder, named)
+            return named
+
+        return add
 
     def _add(self, name: str, builder: Builder) -> None:
-        if name in self._table:
+        if name in self._table and _origin(self._table[name]) != _origin(builder):
             raise ValueError(f"the {self.kind} {name!r} is registered already; choose another name")
         self._table[name] = builder
 
@@ -84,8 +104,17 @@ class Registry(Generic[Builder]):
         return partial(family.build, name)
 
     def create(self, name: str, /, **args: Any) -> Any:
-        """Calls the builder of that name with ``args``."""
-        return self[name](**args)
+        """Calls the builder of that name with ``args``. Raises ``ConfigError`` as ``checked`` does."""
+        return self.checked(name, self[name](**args))
+
+    def checked(self, name: str, built: Any) -> Any:
+        """``built`` as it is, or ``ConfigError`` where it is not of the class ``base``."""
+        if self.base is not None and not isinstance(built, self.base):
+            raise ConfigError(
+                f"the {self.kind} {name} gives a {type(built).__name__}, which is no {self.base.__name__}; make it a "
+                f"subclass of {self.base.__module__}.{self.base.__qualname__}, which says what a {self.kind} needs"
+            )
+        return built
 
     def names(self, pattern: str = "*") -> list[str]:
         """The known names that match a shell pattern, sorted."""
@@ -110,3 +139,11 @@ class Registry(Generic[Builder]):
 
     def __len__(self) -> int:
         return len(self._table)
+
+
+def _origin(builder: Any) -> tuple[str, str]:
+    """The file and the name that a builder is written under."""
+    code = getattr(builder, "__code__", None)  # a function's; a class has its module's file
+    module = sys.modules.get(getattr(builder, "__module__", ""))
+    file = code.co_filename if code is not None else getattr(module, "__file__", None)
+    return str(file), getattr(builder, "__qualname__", repr(builder))

@@ -15,7 +15,7 @@ def main(args: argparse.Namespace) -> int:
     from facetx.config.variants import load_variants
     from facetx.training.sweep import compare, describe_variants
 
-    variants = load_variants(args.config, args.overrides)
+    variants = load_variants(args.config, args.overrides, args.plugins)
     folder = Path(args.run_dir or f"runs/{Path(args.config).stem}")
     description = describe_variants(variants)
     if args.dry_run:

@@ -26,6 +26,14 @@ from typing import TYPE_CHECKING
 from facetx.cli import embedding_arguments, embedding_options, run_script, whole
 from facetx.prepare.convert import KINDS
 
+BOUNDS = {
+    "residual": "mean distance of the points from a face's, as a share of the side (default: 0.1)",
+    "rotation": "degrees (default: 45)",
+    "scale": "deviations of the scale from the set's usual one (default: 5)",
+    "outside": "share of the aligned picture that lies outside of the photo (default: 0.3)",
+}
+"""Beyond these an alignment is an outlier: ``facetx.prepare.outliers.Bounds``."""
+
 if TYPE_CHECKING:
     from facetx.inference.detect import MtcnnDetector
     from facetx.prepare.report import Report
@@ -33,11 +41,13 @@ if TYPE_CHECKING:
 
 
 def main(args: argparse.Namespace) -> int:
+    from facetx.errors import printable
+
     out = getattr(args, "out", None)
     args.report = args.report or (f"{out.rstrip('/')}.report.json" if out else None)
     report = run(args)
     print(report.text())
-    print(f"report: {args.report}" if args.report else "report: none; --report FILE keeps the names of all")
+    print(f"report: {printable(args.report)}" if args.report else "report: none; --report FILE keeps the names of all")
     return 1 if report.facts.get("undecodable") else 0
 
 
@@ -51,8 +61,11 @@ def run(args: argparse.Namespace) -> "Report":
         return verify(source, args.report)
     if args.command == "align":
         from facetx.prepare.align import align_set
+        from facetx.prepare.outliers import Bounds
 
-        return align_set(source, args.out, args.size, args.jpeg_quality, detector(args), args.report)
+        given = {name: getattr(args, f"max_{name}") for name in BOUNDS}
+        bounds = Bounds(**{name: value for name, value in given.items() if value is not None})
+        return align_set(source, args.out, args.size, args.jpeg_quality, detector(args), args.report, bounds)
     if args.command == "overlap":
         return overlap(source, args)
     from facetx.prepare import convert as prepare_convert
@@ -89,8 +102,7 @@ def overlap(train: "Source", args: argparse.Namespace) -> "Report":
         threshold=args.threshold,
         out=args.out,
         report_file=args.report,
-        device=model.device,
-        **embedding_options(args),
+        how=embedding_options(args, model.device),
     )
 
 
@@ -126,13 +138,16 @@ def arguments() -> argparse.ArgumentParser:
 
     sub = command("pack", "decode once, into one memory-mapped array")
     sub.add_argument(
-        "--size", type=side, help="pixels a side to resize to (default: images of another size are dropped)"
+        "--size", type=side, help="pixels a side to resize square images to (default: other sizes are dropped)"
     )
 
     sub = command("align", "five landmarks to the ArcFace template")
     sub.add_argument("--size", type=side, default=112, help="pixels a side (default: 112)")
     sub.add_argument("--jpeg-quality", type=whole(1, 100), help="write JPEGs of this quality (default: PNG)")
     sub.add_argument("--min-probability", type=float, help="less likely faces count as none (default: 0.9)")
+
+    for name, text in BOUNDS.items():
+        sub.add_argument(f"--max-{name}", type=float, help=f"leave outliers out: {text}; inf takes all")
 
     sub = command("split", "train and validation parts that share no identity")
     sub.add_argument(

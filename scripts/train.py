@@ -11,7 +11,7 @@ def main(args: argparse.Namespace) -> int:
     from facetx.config import load_settings
     from facetx.training import build, describe_run, start_run
 
-    settings = load_settings(args.config, args.overrides)
+    settings = load_settings(args.config, args.overrides, args.plugins)
     if args.dry_run:
         print(describe_run(build(settings)))
         return 0

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from facetx.errors import UnknownNameError
+from facetx.errors import ConfigError, UnknownNameError
 from facetx.registry import Family, Registry
 
 
@@ -29,11 +29,21 @@ def test_a_functions_name_is_its_name():
     assert table.create("one", size=5) == ("one", 5)
 
 
-def test_names_are_taken_once():
+def test_names_are_taken_once_but_by_the_same_code():
     table = Registry("thing", [one])
     assert table.register(two) is two
+    assert table.register(one) is one, "as a module that is imported under two names does"
     with pytest.raises(ValueError, match="'one' is registered already"):
-        table.register(one)
+        table.register("one")(two)
+    assert table.register("three")(two) is two
+    assert table.names() == ["one", "three", "two"]
+
+
+def test_what_is_built_is_of_the_tables_class():
+    table = Registry("thing", {"list": list, "one": one}, base=tuple)
+    assert table.create("one") == ("one", 1)
+    with pytest.raises(ConfigError, match="the thing list gives a list, which is no tuple; make it a subclass"):
+        table.create("list")
 
 
 def test_unknown_names_are_answered_with_near_ones():

@@ -67,4 +67,5 @@ BACKBONES: Registry[Callable[..., Backbone]] = Registry(
         insightface_vit_l,
     ],
     families=[TIMM, TORCHVISION],
+    base=Backbone,
 )

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 import facetx
-from facetx.evaluators.embedding import FaceDataset
+from facetx.data.base import FaceDataset
+from facetx.errors import DataError
+from facetx.evaluators.base import Evaluator, Model, backbone_of
 from facetx.nn.backbone import Backbone
 from facetx.nn.meta import computation
 
@@ -58,16 +60,20 @@ class Receipt:
         return asdict(self)
 
 
-def make_receipt(evaluator: Any, backbone: Any, amp: bool = False, seed: int | None = None) -> Receipt:
-    """The receipt of ``evaluator.result(backbone, amp=amp)``; reads each image file once.
+def make_receipt(evaluator: Evaluator, model: Model, amp: bool = False, seed: int | None = None) -> Receipt:
+    """The receipt of ``evaluator.result(model, How(amp=amp))``; reads each image file once.
 
     Args:
-        evaluator: The benchmark, with a ``dataset`` and ``terms()``.
-        backbone: The model.
+        evaluator: The benchmark.
+        model: Whose backbone the receipt speaks of.
         amp: Whether it runs in bf16.
         seed: Of its training, where known.
+
+    Raises ``DataError`` for an evaluator without a data set.
     """
-    dataset, terms = evaluator.dataset, evaluator.terms()
+    dataset, terms, backbone = evaluator.dataset, evaluator.terms(), backbone_of(model)
+    if dataset is None:
+        raise DataError(f"{evaluator.name}: has no data set that a receipt could speak of")
     digest = {i: content_digest(dataset, i) for i in np.unique(terms.items).tolist()}
     first_use: dict[str, int] = {}  # image's digest -> its first item; equal files are one image
     for i in terms.items.tolist():
@@ -121,8 +127,9 @@ def network_digest(backbone: Backbone) -> str:
 
 def content_digest(dataset: FaceDataset, index: int) -> str:
     """SHA-256 of an item's image file; of its shape and pixels where the data set has no files."""
-    if hasattr(dataset, "encoded"):
-        return hashlib.sha256(dataset.encoded(index)).hexdigest()
+    data = dataset.encoded(index)
+    if data is not None:
+        return hashlib.sha256(data).hexdigest()
     image = dataset[index]["image"]
     return _sha256([str(image.shape).encode(), _bytes(image, "|u1")])
 

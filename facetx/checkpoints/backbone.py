@@ -1,4 +1,4 @@
-"""A backbone from its settings: where its first weights come from, and which of them are trained."""
+"""A backbone from its settings, and where its first weights come from."""
 
 import dataclasses
 import inspect
@@ -23,14 +23,13 @@ from facetx.config.settings import ModelSettings
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError, some
 from facetx.nn.backbone import Backbone
-from facetx.nn.freeze import freeze
 from facetx.nn.lora import add_lora, merge_lora
 
 log = logging.getLogger("facetx")
 
 
 def build_backbone(model: ModelSettings, trained_in: InputContract | None = None) -> Any:
-    """The backbone that its settings name, on the CPU, with its input contract, LoRA and frozen parts.
+    """The backbone that its settings name, on the CPU, with its input contract and LoRA.
 
     Args:
         model: The settings.
@@ -56,7 +55,6 @@ def build_backbone(model: ModelSettings, trained_in: InputContract | None = None
             )
     if model.lora is not None:
         add_lora(backbone, **model.lora.model_dump())
-    freeze(backbone, model.freeze)
     return backbone
 
 
@@ -77,7 +75,7 @@ def start_from(backbone: Backbone, model: ModelSettings) -> InputContract | None
     checkpoint = find_checkpoint(model.init_from, "BEST")
     where = f"model.init_from: {checkpoint.path}"
     contract = InputContract(**checkpoint.meta["input"])
-    weights: dict[str, Tensor] = checkpoint.weights()
+    weights = of_backbone(checkpoint.weights())
     theirs = ModelSettings.model_validate_json(json.dumps(checkpoint.meta["settings"]["model"]))
     if theirs.name not in BACKBONES:
         raise CheckpointError(
@@ -104,6 +102,12 @@ def start_from(backbone: Backbone, model: ModelSettings) -> InputContract | None
                 f"{_belongs_to(theirs, model)}"
             )
     return contract
+
+
+def of_backbone(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's part of what a task has published: all, or what is called so where that is the task itself."""
+    own = {k.removeprefix("backbone."): v for k, v in published.items() if k.startswith("backbone.")}
+    return own or dict(published)
 
 
 def _start_from_file(backbone: Backbone, path: str) -> InputContract | None:

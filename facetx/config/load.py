@@ -8,16 +8,21 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from facetx.config import yaml_file
+from facetx.config.overrides import apply_overrides, dotted
 from facetx.config.parts import From, args_model, check_args
 from facetx.config.settings import Settings
 from facetx.config.yaml_file import Path_
 from facetx.errors import ConfigError, UnknownNameError, did_you_mean
+from facetx.plugins import load_installed, load_plugins
 
 
-def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
+def load_settings(path: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> Settings:
     """The settings in a YAML file, with ``key.subkey=value`` overrides (values are YAML; list items by number).
+
+    ``plugins`` are modules that the settings get to name beside their own.
 
     Raises ``ConfigError`` that lists every problem: file, line, key, what was got, what is allowed.
     """
@@ -25,31 +30,44 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: holds {_show(raw)}; settings are keys and values, such as 'name: my_run'")
     places = {p: f"{path}:{line}" for p, line in lines.items()}
-    for override in overrides:
-        keys = apply_override(raw, override)
-        places[keys] = f"command line ({override})"
+    places |= apply_overrides(raw, overrides)
+    add_plugins(raw, plugins)
     return check_settings(raw, str(path), places)
 
 
+def add_plugins(raw: dict[str, Any], plugins: Sequence[str]) -> None:
+    """Has ``raw`` name these modules beside its own."""
+    own = raw.get("plugins", [])
+    if plugins and isinstance(own, list):
+        raw["plugins"] = [*own, *(name for name in plugins if name not in own)]
+
+
 def check_settings(raw: dict[str, Any], name: str = "settings", places: dict[Path_, str] | None = None) -> Settings:
-    """Plain values as settings. ``places`` says where each path came from, for messages."""
+    """Plain values as settings, whose plugins are imported. ``places`` says where each path came from, for messages."""
     places = places or {}
+    load_installed()
+    if isinstance(plugins := raw.get("plugins", []), list):
+        load_plugins(filter(_is_text, plugins), f"{_place(('plugins',), places, name)}: plugins")
     problems: dict[Path_, str] = {}
     settings: Settings | None = None
     expanded = _expand(Settings, raw)
     try:
         settings = Settings.model_validate_json(json.dumps(expanded, default=str))
     except ValidationError as error:
-        for e in _own_problems(error):
+        for e in error.errors():
             problems[_as_written(e["loc"], raw)] = _explain(e, _known_keys(Settings, e["loc"]))
     for path, part, source in _parts(Settings, expanded):
         for where, text in _check_part(path, part, source).items():
             problems.setdefault(_as_written(where, raw), text)
     if problems:
-        listed = sorted(f"{_place(path, places, name)}: {_dotted(path)}: {text}" for path, text in problems.items())
+        listed = sorted(f"{_place(path, places, name)}: {dotted(path)}: {text}" for path, text in problems.items())
         raise ConfigError("\n".join([f"{len(listed)} problem{'s' * (len(listed) > 1)} in the settings", *listed]))
     assert settings is not None
     return settings
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def to_yaml(settings: Settings) -> str:
@@ -63,59 +81,49 @@ def differences(old: Any, new: Any, path: Path_ = ()) -> Iterator[tuple[str, Any
         for key in [*old, *(k for k in new if k not in old)]:
             yield from differences(old.get(key), new.get(key), (*path, key))
     elif old != new:
-        yield _dotted(path), old, new
+        yield dotted(path), old, new
 
 
-def apply_override(raw: dict[str, Any], override: str) -> Path_:
-    """Sets what ``key.subkey=value`` says in ``raw``, and returns the path of what it set."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"command line: {override!r} is no override; write key.subkey=value, such as optim.lr=3e-4")
-    value, _ = yaml_file.parse(text, f"command line: {override}") if text.strip() else (None, {})
-    at: Any = raw
-    path: list[str | int] = []
-    keys = key.split(".")
-    for i, k in enumerate(keys):
-        last = i == len(keys) - 1
-        if isinstance(at, list):
-            if not k.isdigit() or int(k) >= len(at):
-                raise ConfigError(
-                    f"command line: {override}: {_dotted(path)} is a list of {len(at)}; say which item by its number, "
-                    f"0 to {len(at) - 1}"
-                )
-            slot: str | int = int(k)
-        else:
-            slot = k
-            if not last and isinstance(at.get(k), str):
-                at[k] = {"name": at[k]}
-            elif not last:
-                at.setdefault(k, {})
-        path.append(slot)
-        if last:
-            at[slot] = value
-        elif not isinstance(at[slot], dict | list):
-            raise ConfigError(f"command line: {override}: {_dotted(path)} is {_show(at[slot])} and has no keys")
-        else:
-            at = at[slot]
-    return tuple(path)
+class _Slot(typing.NamedTuple):
+    """Where a part stands in a model of settings.
+
+    Attributes:
+        part: Its model.
+        source: Its table.
+        many: Whether there is a list of them.
+    """
+
+    part: type[BaseModel]
+    source: From
+    many: bool
 
 
-def _expand(model: Any, raw: Any) -> Any:
+def _slot(field: FieldInfo) -> _Slot | None:
+    """The part that a field is, may be, or has many of; None of other fields."""
+    for source in (m for m in field.metadata if isinstance(m, From)):
+        return _Slot(typing.cast(type[BaseModel], field.annotation), source, many=False)
+    for argument in typing.get_args(field.annotation):
+        if typing.get_origin(argument) is typing.Annotated:
+            for source in (m for m in argument.__metadata__ if isinstance(m, From)):
+                return _Slot(argument.__origin__, source, many=typing.get_origin(field.annotation) is tuple)
+    return None
+
+
+def _expand(model: type[BaseModel], raw: Any) -> Any:
     """``raw`` with each part in its long form: ``flip`` is ``{name: flip}``, and one head is a list of one."""
     if not isinstance(raw, dict):
         return raw
     out = dict(raw)
-    for key, field in model.model_fields.items():
-        if key not in raw:
-            continue
-        if any(isinstance(m, From) for m in field.metadata):
-            out[key] = _long(field.annotation, raw[key])
-        elif items := list(_items(field.annotation)):
-            out[key] = [_long(items[0][0], item) for item in (raw[key] if isinstance(raw[key], list) else [raw[key]])]
+    for key, slot in ((key, _slot(field)) for key, field in model.model_fields.items() if key in raw):
+        if slot is not None and slot.many:
+            items = raw[key] if isinstance(raw[key], list) else [raw[key]]
+            out[key] = [_long(slot.part, item) for item in items]
+        elif slot is not None:
+            out[key] = _long(slot.part, raw[key])
     return out
 
 
-def _long(part: Any, value: Any) -> Any:
+def _long(part: type[BaseModel], value: Any) -> Any:
     value = {"name": value} if isinstance(value, str) else value
     default = part.model_fields["name"].default
     if isinstance(value, dict) and isinstance(default, str):
@@ -126,21 +134,15 @@ def _long(part: Any, value: Any) -> Any:
 def _parts(model: type[BaseModel], raw: dict[str, Any], path: Path_ = ()) -> Iterator[tuple[Path_, Any, From]]:
     """Every polymorphic part in expanded settings, with its table."""
     for key, field in model.model_fields.items():
-        value = raw.get(key)
-        for source in (m for m in field.metadata if isinstance(m, From)):
-            yield (*path, key), value, source
-        for _, source in _items(field.annotation):
-            yield from (((*path, key, i), item, source) for i, item in enumerate(value or ()))
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and isinstance(value, dict):
+        slot, value = _slot(field), raw.get(key)
+        if slot is not None:
+            there = list(enumerate(value or ())) if slot.many else []
+            for at, part in [((*path, key, i), item) for i, item in there] or [((*path, key), value)]:
+                yield at, part, slot.source
+                if isinstance(part, dict):
+                    yield from _parts(slot.part, part, at)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and isinstance(value, dict):
             yield from _parts(field.annotation, value, (*path, key))
-
-
-def _items(annotation: Any) -> Iterator[tuple[type[BaseModel], From]]:
-    """The part and the table in ``tuple[Annotated[Part, From(table)], ...]``."""
-    for argument in typing.get_args(annotation):
-        if typing.get_origin(argument) is typing.Annotated:
-            for source in (m for m in argument.__metadata__ if isinstance(m, From)):
-                yield argument.__origin__, source
 
 
 def _check_part(path: Path_, part: Any, source: From) -> dict[Path_, str]:
@@ -169,13 +171,6 @@ def _as_written(path: Path_, raw: Any) -> Path_:
         out.append(key)
         raw = raw[key] if isinstance(raw, list) or (isinstance(raw, dict) and key in raw) else None  # type: ignore[index]
     return tuple(out)
-
-
-def _own_problems(error: ValidationError) -> list[Any]:
-    """Pydantic's errors, but for a list "too short" only since it counts no item that is wrong in itself."""
-    errors = error.errors()
-    broken = {e["loc"][:n] for e in errors for n in range(len(e["loc"]))}
-    return [e for e in errors if e["type"] != "too_short" or e["loc"] not in broken]
 
 
 def _known_keys(model: Any, path: Path_) -> list[str]:
@@ -208,10 +203,6 @@ def _explain(error: Any, known: Sequence[str]) -> str:
 def _show(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 60 else text[:57] + "..."
-
-
-def _dotted(path: Sequence[str | int]) -> str:
-    return ".".join(str(p) for p in path)
 
 
 def _place(path: Path_, places: dict[Path_, str], name: str) -> str:

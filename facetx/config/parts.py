@@ -93,14 +93,15 @@ def check_args(builder: Callable[..., Any], args: dict[str, Any], provided: tupl
 
 
 def create(registry: Registry[Any], part: Part, **provided: Any) -> Any:
-    """Builds a part: its builder, called with its checked arguments and what the caller provides.
+    """Builds a part: its builder, called with its checked arguments and with what it takes of ``provided``.
 
     Raises ``ConfigError`` with the part's name where the builder refuses the values.
     """
     builder = registry[part.name]
     try:
         args = check_args(builder, part.args, tuple(provided))
-        return builder(**provided, **args)
+        taken = {k: v for k, v in provided.items() if k in inspect.signature(builder).parameters}
+        return registry.checked(part.name, builder(**taken, **args))
     except ValidationError as error:
         raise ConfigError(f"{registry.kind} {part.name}: {error}") from error
     except ValueError as error:

@@ -139,8 +139,13 @@ class TrainSettings(Strict):
 
 
 class EvaluatorSettings(Part):
-    """A benchmark to run during training and at its end."""
+    """A question to ask during training and at its end."""
 
+    data: Annotated[Part, From(DATASETS)] | None = None
+    """The data set that is asked about, for evaluators that take any; where one gives no size, images are resized to
+    the model's."""
+    allow_overlap: bool = False
+    """Accept identities or images that are trained on too, which is an error otherwise."""
     every: Positive | None = None
     """Steps between two evaluations; at the end only, unless given."""
 
@@ -150,23 +155,22 @@ class Settings(Strict):
 
     name: str
     """Of the run, and of its folder below runs/ unless --run-dir says another."""
+    plugins: tuple[str, ...] = ()
+    """Modules of one's own, by dotted name or as a .py file, that register parts; --import of every script adds one."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of the initial weights, the data order, augmentation and dropout."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute. "auto" is CUDA where there is one."""
-    task: Annotated[Part, From(TASKS, ("backbone", "head"))] = Part(name="recognition")
+    task: Annotated[Part, From(TASKS, ("backbone", "data", "head"))] = Part(name="recognition")
     """What is learned."""
     data: Annotated[DataSettings, From(DATASETS)]
     model: Annotated[ModelSettings, From(BACKBONES)]
-    head: Annotated[
-        tuple[Annotated[HeadSettings, From(HEADS, ("embedding_dim", "num_classes"))], ...],
-        Field(min_length=1),
-    ]
-    """The loss, or a list of losses that are summed by weight."""
+    head: tuple[Annotated[HeadSettings, From(HEADS, ("embedding_dim", "num_classes"))], ...] = ()
+    """The loss on embeddings, or a list of losses that are summed by weight, for a task that takes a head."""
     optim: Annotated[OptimSettings, From(OPTIMIZERS)]
     schedule: Annotated[ScheduleSettings, From(SCHEDULES)] = ScheduleSettings()
     train: TrainSettings
-    evaluators: tuple[Annotated[EvaluatorSettings, From(EVALUATORS)], ...] = ()
+    evaluators: tuple[Annotated[EvaluatorSettings, From(EVALUATORS, ("dataset",))], ...] = ()
     select: str | None = None
     """The metric that decides which checkpoint is the best, as "<evaluator>/<value>"; higher is better. Choose one on
     a validation split, never on the benchmark that will be reported."""

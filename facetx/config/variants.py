@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from facetx.config import yaml_file
-from facetx.config.load import apply_override, check_settings, differences
+from facetx.config.load import add_plugins, check_settings, differences
+from facetx.config.overrides import apply_overrides, lay_over
 from facetx.config.settings import Settings
 from facetx.config.yaml_file import Path_
 from facetx.errors import ConfigError
@@ -26,8 +27,8 @@ FIXED = ("seed", "device", "data.name", "data.args", "train", "evaluators", "sel
 """What variants may not change: else their results could not be compared."""
 
 
-def load_variants(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Settings]:
-    """The settings of each variant in a YAML file, by its name; ``overrides`` as in ``load_settings``.
+def load_variants(path: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> dict[str, Settings]:
+    """The settings of each variant in a YAML file, by its name; ``overrides`` and ``plugins`` as in ``load_settings``.
 
     A variant's mappings are laid over the settings key by key; lists and values replace. Where it names another part
     (``model: {name: ...}``, or ``model: vit``) the arguments of the former are gone. Overrides change what all
@@ -39,8 +40,8 @@ def load_variants(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, 
     if not isinstance(raw, dict) or not isinstance(raw.get("variants"), dict) or not raw["variants"]:
         raise ConfigError(f"{path}: needs the settings of a run, and 'variants:' with a name and its changes each")
     places = {p: f"{path}:{line}" for p, line in lines.items()}
-    for override in overrides:
-        places[apply_override(raw, override)] = f"command line ({override})"
+    places |= apply_overrides(raw, overrides)
+    add_plugins(raw, plugins)
 
     variants = raw.pop("variants")
     base_places = {p: place for p, place in places.items() if p[:1] != ("variants",)}
@@ -58,7 +59,7 @@ def load_variants(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, 
         laid, laid_places = copy.deepcopy(raw), dict(base_places)
         for key, value in (changes or {}).items():
             keys = str(key).split(".")
-            laid = _lay_over(laid, _nested(keys, value))
+            laid = lay_over(laid, _nested(keys, value))
             for p, place in places.items():
                 if p[:3] == (*here, key):
                     laid_places[_indices((*keys, *p[3:]))] = place
@@ -85,25 +86,6 @@ def _nested(keys: Sequence[str], value: Any) -> Any:
 
 def _indices(path: Sequence[str | int]) -> Path_:
     return tuple(int(k) if isinstance(k, str) and k.isdigit() else k for k in path)
-
-
-def _lay_over(base: Any, top: Any) -> Any:
-    """``base`` with what ``top`` says otherwise."""
-    if isinstance(base, list) and isinstance(top, dict) and all(k.isdigit() and int(k) < len(base) for k in top):
-        return [_lay_over(item, top[str(i)]) if str(i) in top else item for i, item in enumerate(base)]
-    if isinstance(base, str) and isinstance(top, dict):
-        base = {"name": base}
-    if not isinstance(base, dict) or not isinstance(top, dict | str):
-        return top
-    if isinstance(top, str):
-        if "name" not in base:
-            return top
-        top = {"name": top}
-    other_part = top.get("name", base.get("name")) != base.get("name")
-    out = {k: v for k, v in base.items() if not (other_part and k == "args")}
-    for key, value in top.items():
-        out[key] = _lay_over(out[key], value) if key in out else value
-    return out
 
 
 def _unequal(name: str, one: Settings, first: Settings, place: str | None) -> Iterable[str]:

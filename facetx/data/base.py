@@ -1,6 +1,7 @@
 """What a data set is: the one class that all kinds of data sets are, here and in other people's modules."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ class FaceDataset(ABC):
         name: For logs and messages.
         labels: (N,) int64 identity of each item, 0..num_classes - 1.
         num_classes: Identities.
-        identities: (C,) name of each identity, None where they have no names.
+        identities: (C,) name of each identity; empty where they have none.
         attribute_names: (A,) names of the attributes that its items have.
         mask_classes: (M,) names of the classes in its items' masks.
         size: Pixels a side that images are resized to as they are read; None leaves them as they are.
@@ -45,7 +46,7 @@ class FaceDataset(ABC):
     name: str
     labels: NDArray[np.int64]
     num_classes: int
-    identities: "list[str] | None" = None
+    identities: Sequence[str] = ()
     attribute_names: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
     size: int | None = None

@@ -1,48 +1,101 @@
-"""Decode once: a data set's items kept as uint8 in memory that loader workers share."""
+"""Decode once: a data set's fields kept as arrays in memory, which loader workers share."""
 
-from typing import Any
+import os
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from facetx.data.base import FaceDataset, Sample
+from facetx.data.sample import FIELDS, known
 from facetx.errors import DataError
 
+SHARED_MEMORY = Path("/dev/shm")
 
-class Cached:
+
+class Cached(FaceDataset):
     """Keeps each item of ``dataset`` after its first use, for all epochs and all loader workers.
 
-    Two workers that meet at one item write the same bytes, so no lock is needed. Takes N * H * W * 3 bytes. All
-    images must have the size of the first.
+    Two workers that meet at one item write the same bytes, so no lock is needed. Takes N * H * W * 3 bytes for the
+    images. All values of a field must have the shape of the first item's that can be read.
+
+    Args:
+        dataset: What is read.
+        fields: Which fields are kept, and given, beside image and label; all that the items have, unless given.
+        shared: Whether processes that are forked later share the memory.
+
+    Raises ``DataError`` where no item can be read, or the memory that processes share has too little room.
     """
 
-    def __init__(self, dataset: Any):
+    def __init__(self, dataset: FaceDataset, fields: frozenset[str] | None = None, shared: bool = True):
         self.dataset = dataset
-        self.labels, self.num_classes, self.name = dataset.labels, dataset.num_classes, dataset.name
-        first = dataset[0]
-        n = len(dataset)
-        self._images = torch.empty((n, *first["image"].shape), dtype=torch.uint8).share_memory_()
-        self._keypoints: Tensor | None = None
-        if "keypoints" in first:
-            self._keypoints = torch.empty((n, *first["keypoints"].shape)).share_memory_()
-        self._filled = torch.zeros(n, dtype=torch.bool).share_memory_()
+        self.name, self.labels, self.num_classes = dataset.name, dataset.labels, dataset.num_classes
+        self.identities, self.size = dataset.identities, dataset.size
+        self.attribute_names, self.mask_classes = dataset.attribute_names, dataset.mask_classes
+        first = self._first()
+        known(first, self.name)
+        kept = [name for name in FIELDS if name in first and name != "label" and (fields is None or name in fields)]
+        shapes = {name: np.shape(first[name]) for name in {"image": None, **dict.fromkeys(kept)}}
+        if shared:
+            self._check_room(shapes)
+        self._values = {name: self._empty(name, shape, shared) for name, shape in shapes.items()}
+        self._filled = torch.zeros(len(self), dtype=torch.bool)
+        if shared:
+            self._filled.share_memory_()
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+    def _first(self) -> Sample:
+        """The first item that can be read."""
+        problem = ""
+        for index in range(len(self)):
+            try:
+                return self.dataset[index]
+            except DataError as error:
+                problem = problem or str(error)
+        raise DataError(f"{self.name}: no item can be read; the first: {problem}")
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def _empty(self, name: str, shape: tuple[int, ...], shared: bool) -> Tensor:
+        empty = torch.from_numpy(np.empty((len(self), *shape), FIELDS[name].dtype))
+        return empty.share_memory_() if shared else empty
+
+    def _check_room(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Raises ``DataError`` before a write beyond the end of the shared memory kills the process."""
+        needed = sum(
+            len(self) * int(np.prod(shape, dtype=np.int64)) * np.dtype(FIELDS[name].dtype).itemsize
+            for name, shape in shapes.items()
+        )
+        if not SHARED_MEMORY.is_dir():
+            return
+        room = os.statvfs(SHARED_MEMORY)
+        free = room.f_bavail * room.f_frsize
+        if needed > free:
+            raise DataError(
+                f"{self.name}: a cache of {needed / 2**20:,.0f} MiB, and {SHARED_MEMORY} has {free / 2**20:,.0f} MiB "
+                "left for what processes share; set data.workers: 0 or data.cache: false, pack the set "
+                "(scripts/prepare_data.py pack), or give a container more (--shm-size)"
+            )
+
+    def __getitem__(self, index: int) -> Sample:
         if not self._filled[index]:
-            item = self.dataset[index]
-            if item["image"].shape != self._images.shape[1:]:
-                raise DataError(
-                    f"{self.name}: item {index} is {item['image'].shape}, the first is "
-                    f"{tuple(self._images.shape[1:])}; a cache needs images of one size: align or resize the "
-                    f"files, or set data.cache: false"
-                )
-            self._images[index] = torch.from_numpy(item["image"])
-            if self._keypoints is not None:
-                self._keypoints[index] = torch.from_numpy(item["keypoints"])
+            sample = self.dataset[index]
+            for name, kept in self._values.items():
+                shape, first = np.shape(sample.get(name, ())), tuple(kept.shape[1:])
+                if shape != first:
+                    raise DataError(
+                        f"{self.describe(index)}: {name} is of shape {shape}, of the first item it is {first}; a "
+                        "cache needs images of one size: align or resize the files, or "
+                        f"set data.cache: false"
+                    )
+                kept[index] = torch.from_numpy(np.asarray(sample[name], FIELDS[name].dtype))
             self._filled[index] = True
-        item = {"image": self._images[index].numpy(), "label": int(self.labels[index])}
-        if self._keypoints is not None:
-            item["keypoints"] = self._keypoints[index].numpy()
-        return item
+        found = {name: values[index].numpy() for name, values in self._values.items()}
+        return {**found, "label": int(self.labels[index])}
+
+    def describe(self, index: int) -> str:
+        return self.dataset.describe(index)
+
+    def encoded(self, index: int) -> bytes | None:
+        return self.dataset.encoded(index)
+
+    def key(self, index: int) -> str:
+        return self.dataset.key(index)

@@ -7,29 +7,31 @@ had, with any number of workers.
 
 import signal
 from collections.abc import Generator, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from facetx.data.samplers import EpochBatches
+from facetx.data.base import FaceDataset, Sample
+from facetx.data.sample import Sides, collate, known
+from facetx.data.samplers import BatchOrder, Ints
 from facetx.data.transforms import Transform
 from facetx.errors import DataError
 
 Batch = dict[str, Any]
-"""``image`` uint8 (B, 3, H, W), ``label`` int64 (B,), where known ``keypoints`` float32 (B, 5, 2), and
-``unreadable``, a dictionary from the index of an item that could not be read to the reason."""
+"""Field name -> tensor, as ``facetx.data.sample.FIELDS`` says, and ``unreadable``, a dictionary from the index of an
+item that could not be read to the reason."""
+ALWAYS = frozenset({"image", "label"})
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
     """Yields the (epoch, index) pairs of each batch from step ``start`` to ``stop``, across epochs."""
 
-    def __init__(self, batches: EpochBatches, labels: np.ndarray, batch_size: int, seed: int, start: int, stop: int):
-        self.batches, self.labels, self.batch_size, self.seed = batches, labels, batch_size, seed
+    def __init__(self, order: BatchOrder, labels: Ints, batch_size: int, seed: int, start: int, stop: int):
+        self.order, self.labels, self.batch_size, self.seed = order, labels, batch_size, seed
         self.start, self.stop = start, stop
-        self.steps_per_epoch = len(batches(labels, batch_size, seed, 0))
+        self.steps_per_epoch = order.steps(labels, batch_size)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -38,37 +40,57 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         step = self.start
         while step < self.stop:
             epoch, done = divmod(step, self.steps_per_epoch)
-            for batch in self.batches(self.labels, self.batch_size, self.seed, epoch)[done:][: self.stop - step]:
-                yield [(epoch, int(index)) for index in batch]
+            batches = self.order.epoch(self.labels, self.batch_size, self.seed, epoch)
+            for batch in islice(batches, done, done + self.stop - step):
+                yield [(epoch, index) for index in batch.tolist()]
                 step += 1
 
 
-class TrainingItems(Dataset[dict[str, Any]]):
+class TrainingItems(Dataset[Sample]):
     """The augmented items of ``dataset``, asked for by (epoch, index).
 
     An item that cannot be read is answered by the next readable one of its identity, and named under ``unreadable``:
     batches keep their size, and which item stands in is a function of the files alone.
+
+    Args:
+        dataset: What is trained on.
+        transforms: Augmentations, in order.
+        seed: Of all that is random about them.
+        image_size: Pixels a side that the model takes.
+        fields: What the task reads beside image, label and place; all that the data has, unless given.
     """
 
-    def __init__(self, dataset: Any, transforms: Sequence[Transform], seed: int, image_size: int):
+    def __init__(
+        self,
+        dataset: FaceDataset,
+        transforms: Sequence[Transform],
+        seed: int,
+        image_size: int,
+        fields: frozenset[str] | None = None,
+    ):
         self.dataset, self.transforms, self.seed, self.image_size = dataset, transforms, seed, image_size
+        self.fields = None if fields is None else fields | ALWAYS
+        self.sides = Sides.of(dataset.description())
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        item, unreadable = self._read(index)
+        sample, unreadable = self._read(index)
+        known(sample, self.dataset.name)
+        if self.fields is not None:
+            sample = {name: value for name, value in sample.items() if name in self.fields}
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, epoch, index))))
         for transform in self.transforms:
-            item = transform(item, rng)
-        h, w = item["image"].shape[:2]
+            sample = transform(sample, rng, self.sides)
+        h, w = sample["image"].shape[:2]
         if (h, w) != (self.image_size, self.image_size):
             raise DataError(
-                f"{describe(self.dataset, index)}: {w}x{h} pixels, but the model takes "
+                f"{self.dataset.describe(index)}: {w}x{h} pixels, but the model takes "
                 f"{self.image_size}x{self.image_size}; align the faces, set model.args.image_size, or add the "
                 f"transform {{name: resize, args: {{size: {self.image_size}}}}}"
             )
-        return {**item, "unreadable": unreadable}
+        return {**sample, "place": key, "unreadable": unreadable}
 
-    def _read(self, index: int) -> tuple[dict[str, Any], dict[int, str]]:
+    def _read(self, index: int) -> tuple[Sample, dict[int, str]]:
         try:
             return self.dataset[index], {}
         except DataError as error:
@@ -80,28 +102,6 @@ class TrainingItems(Dataset[dict[str, Any]]):
             except DataError as error:
                 unreadable[candidate] = str(error)
         raise DataError(f"identity {self.dataset.labels[index]} has no readable image: {unreadable[index]}")
-
-
-def describe(dataset: Any, index: int) -> str:
-    """Where an item comes from: its file where it has one."""
-    return dataset.describe(index) if hasattr(dataset, "describe") else f"{dataset.name}, item {index}"
-
-
-def to_chw(image: np.ndarray) -> Tensor:
-    """uint8 (H, W, 3) -> uint8 tensor (3, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-
-
-def collate(items: list[dict[str, Any]]) -> Batch:
-    """Items -> one batch."""
-    batch: Batch = {
-        "image": torch.stack([to_chw(item["image"]) for item in items]),
-        "label": torch.tensor([item["label"] for item in items]),
-        "unreadable": {k: v for item in items for k, v in item["unreadable"].items()},
-    }
-    if "keypoints" in items[0]:
-        batch["keypoints"] = torch.from_numpy(np.stack([item["keypoints"] for item in items]).astype(np.float32))
-    return batch
 
 
 def training_loader(items: TrainingItems, sampler: StepSampler, workers: int, pin_memory: bool) -> DataLoader[Batch]:

@@ -1,73 +1,201 @@
-"""Augmentations of one item, each a function of the item and of a random generator that belongs to it alone.
+"""Augmentations of one sample, each a function of the sample and of a random generator that belongs to it alone.
 
-An item is a dictionary with ``image`` (uint8 RGB, (H, W, 3)) and, where the data has them, ``keypoints`` ((5, 2)
-float32, (x, y) in [0, 1]). A transform returns a new item and leaves its input as it is.
+A geometric transform gives one map, which moves every field; a photometric one touches the image alone.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from facetx.data.formats import codec
+from facetx.data.base import Description, Sample
+from facetx.data.sample import Map, Sides, moved
+from facetx.errors import DataError
 from facetx.registry import Registry
 
-Item = dict[str, Any]
-Transform = Callable[[Item, np.random.Generator], Item]
-
+Size = tuple[int, int]
+"""Height and width in pixels."""
+NO_SIDES = Sides.of(Description(0))
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
 
-MIRRORED = [1, 0, 2, 4, 3]
-"""Left eye, right eye, nose, left and right mouth corner: which keypoint is which after a mirror."""
+
+class Transform(ABC):
+    """Gives a new sample, and leaves the one that it gets as it is."""
+
+    @abstractmethod
+    def __call__(self, sample: Sample, rng: np.random.Generator, sides: Sides = NO_SIDES) -> Sample:
+        """The changed sample. ``sides`` says what a mirror makes of the data's attributes and mask classes."""
 
 
-def mirror(item: Item) -> Item:
-    """The item seen in a mirror, its keypoints renamed so that "left" stays the image's left."""
-    out = {**item, "image": np.ascontiguousarray(item["image"][:, ::-1])}
-    if "keypoints" in item:
-        out["keypoints"] = item["keypoints"][MIRRORED] * np.array([-1, 1], np.float32) + np.array([1, 0], np.float32)
-    return out
+class Geometric(Transform):
+    """Moves the image, and with it all that lies on it."""
+
+    @abstractmethod
+    def map(self, size: Size, rng: np.random.Generator) -> Map | None:
+        """Where the pixels of an image of this size go; None leaves them."""
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, sides: Sides = NO_SIDES) -> Sample:
+        change = self.map(sample["image"].shape[:2], rng)
+        return sample if change is None else moved(sample, change, sides)
 
 
-def flip(p: float = 0.5) -> Transform:
-    """Mirrors left and right with probability ``p``; all that Face Transformer's training uses."""
-    return lambda item, rng: mirror(item) if rng.random() < p else item
+class Photometric(Transform):
+    """Changes the colors of the image."""
+
+    @abstractmethod
+    def image(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """uint8 RGB (H, W, 3) -> the same."""
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, sides: Sides = NO_SIDES) -> Sample:
+        return {**sample, "image": self.image(sample["image"], rng)}
 
 
-def shift(pixels: int = 4) -> Transform:
-    """Moves the image by up to ``pixels`` each way, repeating its edge, as an alignment that is a little off would."""
-
-    def apply(item: Item, rng: np.random.Generator) -> Item:
-        dx, dy = rng.integers(-pixels, pixels + 1, 2)
-        h, w = item["image"].shape[:2]
-        padded = np.pad(item["image"], ((pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
-        out = {**item, "image": padded[pixels - dy : pixels - dy + h, pixels - dx : pixels - dx + w]}
-        if "keypoints" in item:
-            out["keypoints"] = item["keypoints"] + np.array([dx / w, dy / h], np.float32)
-        return out
-
-    return apply
+def mirror(sample: Sample, sides: Sides = NO_SIDES) -> Sample:
+    """The sample seen in a mirror, its sides named anew so that "left" stays the image's left."""
+    return moved(sample, Map.flip(sample["image"].shape[:2]), sides)
 
 
-def color_jitter(brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2) -> Transform:
-    """Scales brightness, contrast about the mean gray, and saturation, each by a factor from [1 - x, 1 + x]."""
+class Flip(Geometric):
+    """Mirrors left and right; all that Face Transformer's training uses.
 
-    def apply(item: Item, rng: np.random.Generator) -> Item:
-        b, c, s = 1 + (np.array([brightness, contrast, saturation]) * rng.uniform(-1, 1, 3)).astype(np.float32)
-        x = item["image"].astype(np.float32) * b
+    Args:
+        p: With this probability, in 0..1.
+    """
+
+    def __init__(self, p: float = 0.5):
+        self.p = _share("p", p)
+
+    def map(self, size: Size, rng: np.random.Generator) -> Map | None:
+        return Map.flip(size) if rng.random() < self.p else None
+
+
+class Shift(Geometric):
+    """Moves the image, repeating its edge, as an alignment that is a little off would.
+
+    Args:
+        pixels: Up to so many each way.
+    """
+
+    def __init__(self, pixels: int = 4):
+        self.pixels = pixels
+
+    def map(self, size: Size, rng: np.random.Generator) -> Map:
+        x, y = rng.integers(-self.pixels, self.pixels + 1, 2)
+        return Map.shift(size, x, y)
+
+
+class Affine(Geometric):
+    """Turns, scales and moves the image about its middle, repeating its edge.
+
+    Args:
+        degrees: Turned by up to so many, either way.
+        scale: Smallest and largest factor.
+        translate: Moved by up to this share of the image's sides, each way.
+    """
+
+    def __init__(self, degrees: float = 10.0, scale: tuple[float, float] = (0.9, 1.1), translate: float = 0.05):
+        if not 0 < scale[0] <= scale[1]:
+            raise DataError(f"scale must be two factors above 0, the smaller first, got {scale}")
+        self.degrees, self.scale, self.translate = degrees, scale, _share("translate", translate)
+
+    def map(self, size: Size, rng: np.random.Generator) -> Map:
+        angle = np.deg2rad(rng.uniform(-self.degrees, self.degrees))
+        factor = np.exp(rng.uniform(*np.log(self.scale)))
+        turn = factor * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        sides = np.array([size[1], size[0]])
+        middle = sides / 2
+        offset = middle - turn @ middle + rng.uniform(-self.translate, self.translate, 2) * sides
+        return Map(np.column_stack([turn, offset]), size, size)
+
+
+class RandomCrop(Geometric):
+    """A square part of the image, resized (Inception's crop, arXiv 1409.4842, without changes of shape).
+
+    Args:
+        size: Pixels a side of what is given.
+        scale: Smallest and largest share of the largest square's area.
+    """
+
+    def __init__(self, size: int, scale: tuple[float, float] = (0.7, 1.0)):
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise DataError(f"scale must be two shares in 0..1, the smaller first, got {scale}")
+        self.size, self.scale = size, scale
+
+    def map(self, size: Size, rng: np.random.Generator) -> Map:
+        side = min(size) * rng.uniform(*self.scale) ** 0.5
+        left, upper = rng.uniform(0, size[1] - side), rng.uniform(0, size[0] - side)
+        return Map.box(size, (left, upper, left + side, upper + side), (self.size, self.size))
+
+
+class CenterCrop(Geometric):
+    """The middle of the image. Not random: CelebA's 178x218 become 178x178 by it.
+
+    Args:
+        size: Pixels a side of what is cut out, and not resized.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def map(self, size: Size, rng: np.random.Generator) -> Map:
+        if min(size) < self.size:
+            raise DataError(f"center_crop: cuts out {self.size} pixels a side, and an image is {size[1]}x{size[0]}")
+        left, upper = (size[1] - self.size) // 2, (size[0] - self.size) // 2
+        return Map.box(size, (left, upper, left + self.size, upper + self.size), (self.size, self.size))
+
+
+class Resize(Geometric):
+    """Resizes to a square, antialiased. Not random: use it where the files have another size.
+
+    Args:
+        size: Pixels a side.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def map(self, size: Size, rng: np.random.Generator) -> Map:
+        return Map.box(size, (0, 0, size[1], size[0]), (self.size, self.size))
+
+
+class ColorJitter(Photometric):
+    """Scales brightness, contrast about the mean gray, and saturation, each by a factor from [1 - x, 1 + x].
+
+    Args:
+        brightness, contrast, saturation: x of each.
+    """
+
+    def __init__(self, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2):
+        self.factors = np.array([brightness, contrast, saturation])
+
+    def image(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        b, c, s = 1 + (self.factors * rng.uniform(-1, 1, 3)).astype(np.float32)
+        x = image.astype(np.float32) * b
         gray = x @ LUMA  # (H, W)
         mean = gray.mean()
         # Saturation then contrast, each a blend: gray + s (x - gray), then mean + c (y - mean).
         x = (c * s) * x + (c * (1 - s)) * gray[..., None] + (1 - c) * mean
-        return {**item, "image": np.clip(x + 0.5, 0, 255).astype(np.uint8)}
-
-    return apply
+        return np.clip(x + 0.5, 0, 255).astype(np.uint8)
 
 
-def resize(size: int) -> Transform:
-    """Resizes to ``size`` x ``size`` pixels, antialiased. Not random: use it where the files have another size."""
-    return lambda item, rng: {**item, "image": codec.resize(item["image"], size)}
+def _share(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise DataError(f"{name} must be in 0..1, got {value}")
+    return value
 
 
-TRANSFORMS: Registry[Callable[..., Transform]] = Registry("transform", [flip, shift, color_jitter, resize])
+TRANSFORMS: Registry[Callable[..., Transform]] = Registry(
+    "transform",
+    {
+        "flip": Flip,
+        "shift": Shift,
+        "affine": Affine,
+        "random_crop": RandomCrop,
+        "center_crop": CenterCrop,
+        "color_jitter": ColorJitter,
+        "resize": Resize,
+    },
+    base=Transform,
+)

@@ -20,6 +20,7 @@ class AdaFaceCriterion(MarginSoftmax):
     standard deviation of lengths. No gradient flows through q. theta + g_angle is kept in [0, pi].
     """
 
+    per_sample = False  # its statistics are of the batch
     mean: Tensor
     std: Tensor
 
@@ -50,23 +51,33 @@ class MagFaceCriterion(MarginSoftmax):
     """cos(theta + m(a)), and lambda_g g(a) on top of the loss (MagFace, arXiv 2103.06627).
 
     a is the embedding's length, clamped to [l_a, u_a]. m(a) rises linearly from l_m to u_m over that range, and
-    g(a) = 1/a + a/u_a^2 pulls lengths towards u_a. Gradients flow through a.
+    g(a) = 1/a + a/u_a^2 pulls lengths towards u_a. Gradients flow through a. With ``easy_margin`` only an image on its
+    center's side, cos theta > 0, gets the margin.
     """
 
-    def __init__(self, scale: float, margins: tuple[float, float], norms: tuple[float, float], regularizer: float):
+    def __init__(
+        self,
+        scale: float,
+        margins: tuple[float, float],
+        norms: tuple[float, float],
+        regularizer: float,
+        easy_margin: bool = False,
+    ):
         super().__init__(scale, NoMargin())
         self.low_m, self.high_m = (within("margin (radians)", m, 0, math.pi) for m in margins)
         self.low_a, self.high_a = (positive("norm", a) for a in norms)
         if self.low_a >= self.high_a:
             raise ValueError(f"norm_low must be below norm_high, got {self.low_a} and {self.high_a}")
         self.regularizer = within("regularizer", regularizer, 0, math.inf)
+        self.easy_margin = easy_margin
 
     def margined(self, target: Tensor, norms: Tensor) -> Tensor:
         if self.margin_scale == 0:
             return target
         part = (norms.clamp(self.low_a, self.high_a) - self.low_a) / (self.high_a - self.low_a)
         m = self.low_m + (self.high_m - self.low_m) * part
-        return unfolded_cosine(angle(target) + self.margin_scale * m)
+        margined = unfolded_cosine(angle(target) + self.margin_scale * m)
+        return torch.where(target > 0, margined, target) if self.easy_margin else margined
 
     def losses(self, target: Tensor, aggregate: Tensor, norms: Tensor) -> Tensor:
         a = norms.clamp(self.low_a, self.high_a)
@@ -80,6 +91,7 @@ class CurricularFaceCriterion(MarginSoftmax):
     count little) and rising.
     """
 
+    per_sample = False  # its statistics are of the batch
     t: Tensor
 
     def __init__(self, scale: float, margin: float, momentum: float):

@@ -3,13 +3,13 @@
 from typing import Literal, TypedDict
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from facetx.heads.base import Head, at_least, full_precision, one_of, within
 from facetx.heads.chunked import chunked
 from facetx.heads.criterion import Criterion
-from facetx.heads.engine import EPS, Result, full
+from facetx.heads.engine import EPS, Centers, Result, full
+from facetx.heads.precision import true_float32
 from facetx.heads.sampled import sampled
 from facetx.heads.sharded import Shard, sharded
 
@@ -41,10 +41,14 @@ class ClassCenterHead(Head):
               to and from all rows, for any number of ranks.
         chunk_size: Images a block for "chunked"; None is a quarter of the batch.
         sample_rate: Part of the classes that "sampled" keeps at a training step, in (0, 1].
+        bias: Whether each class has a learned number that is added to its dot product, 0 at first; only for a criterion
+            that does not normalize.
 
     Scalars: "loss"; "accuracy", top-1 without the margin, over the classes that the engine saw; "target_cosine", the
     mean cosine to the own center; "embedding_norm", the embeddings' mean length.
     """
+
+    has_logits = True
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class ClassCenterHead(Head):
         engine: Engine = "full",
         chunk_size: int | None = None,
         sample_rate: float = 0.1,
+        bias: bool = False,
     ):
         super().__init__(embedding_dim, num_classes)
         self.criterion = criterion
@@ -65,15 +70,16 @@ class ClassCenterHead(Head):
         if engine == "sharded":  # all rows are drawn and then cut: the shards together are the head of one process
             weight = weight[self.shard.first : self.shard.last].clone()
         self.weight = nn.Parameter(weight)
+        assert not (bias and criterion.normalized)
+        self.bias = nn.Parameter(torch.zeros(len(weight))) if bias else None
+        self.per_sample = criterion.per_sample and engine != "sampled"  # that chooses classes by the whole batch
 
     def set_margin_scale(self, factor: float) -> None:
         self.criterion.margin_scale = within("the margin's scale", factor, 0, 1)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        self.check(embeddings, labels)
-        with torch.autocast(embeddings.device.type, enabled=False):
-            unit, norms = self._unit(embeddings)
-            loss, target, best_other = self._run(unit, norms, full_precision(self.weight), labels)
+        unit, norms = self._unit(embeddings)
+        loss, target, best_other = self._run(unit, norms, self._centers(), labels)
         return {
             "loss": loss,
             "accuracy": (target > best_other).float().mean(),
@@ -86,11 +92,14 @@ class ClassCenterHead(Head):
 
         With "sharded" all ranks must call it together.
         """
-        with torch.autocast(embeddings.device.type, enabled=False):
-            unit, norms = self._unit(embeddings)
-            weight = full_precision(self.gather_weight() if self.engine == "sharded" else self.weight)
-            centers = F.normalize(weight, eps=EPS) if self.criterion.normalized else weight
-            return self.criterion.logits(F.linear(unit, centers), norms)
+        with true_float32(embeddings.device):
+            unit, norms = self._unit(full_precision(embeddings))
+            centers = self._centers()
+            if self.engine == "sharded":
+                weight, bias = centers
+                rows = self.shard.gather(bias.detach()[:, None]).squeeze(1) if bias is not None else None
+                centers = Centers(self.shard.gather(weight.detach()), rows)
+            return self.criterion.logits(centers.cosines(unit, self.criterion.normalized), norms)
 
     def gather_weight(self) -> Tensor:
         """All class centers (num_classes, embedding_dim), detached. With "sharded" all ranks must call it together."""
@@ -104,18 +113,21 @@ class ClassCenterHead(Head):
     def extra_repr(self) -> str:
         return f"embedding_dim={self.embedding_dim}, num_classes={self.num_classes}, engine={self.engine!r}"
 
-    def _unit(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    def _centers(self) -> Centers:
+        """What this rank learns, as the engines take it."""
+        return Centers(full_precision(self.weight), None if self.bias is None else full_precision(self.bias))
+
+    def _unit(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings -> (B, D) as the criterion wants them, and their lengths (B,)."""
-        x = full_precision(embeddings)
         norms = torch.linalg.vector_norm(x, dim=1).clamp_min(EPS)
         return (x / norms[:, None] if self.criterion.normalized else x), norms
 
-    def _run(self, unit: Tensor, norms: Tensor, weight: Tensor, labels: Tensor) -> Result:
+    def _run(self, unit: Tensor, norms: Tensor, centers: Centers, labels: Tensor) -> Result:
         if self.engine == "chunked":
             rows = self.chunk_size or -(-len(labels) // 4)
-            return chunked(unit, norms, weight, labels, self.criterion, rows)
+            return chunked(unit, norms, centers, labels, self.criterion, rows)
         if self.engine == "sampled" and self.training:
-            return sampled(unit, norms, weight, labels, self.criterion, self.sample_rate)
+            return sampled(unit, norms, centers, labels, self.criterion, self.sample_rate)
         if self.engine == "sharded":
-            return sharded(unit, norms, weight, labels, self.criterion, self.shard)
-        return full(unit, norms, weight, labels, self.criterion)
+            return sharded(unit, norms, centers, labels, self.criterion, self.shard)
+        return full(unit, norms, centers, labels, self.criterion)

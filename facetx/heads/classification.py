@@ -21,15 +21,37 @@ from facetx.heads.margins import AngularMargin, AnnealedMargin, Gradient, NoMarg
 def softmax(
     embedding_dim: int,
     num_classes: int,
+    bias: bool = True,
     **engine: Unpack[EngineArgs],
 ) -> ClassCenterHead:
-    """Plain softmax: the logits are W_j x, nothing normalized, no bias.
+    """Plain softmax: the logits are W_j x + b_j, nothing normalized.
+
+    Args:
+        bias: Whether there is b, which starts at 0 and never decays.
 
     Choose it as the baseline, or for closed-set classification. Its embeddings are separable but not drawn together, so
     that verifying new faces works less well than with any margin.
     """
     criterion = MarginSoftmax(1.0, NoMargin(), normalized=False)
-    return ClassCenterHead(embedding_dim, num_classes, criterion, **engine)
+    return ClassCenterHead(embedding_dim, num_classes, criterion, bias=bias, **engine)
+
+
+def modified_softmax(
+    embedding_dim: int,
+    num_classes: int,
+    scale: float = 1.0,
+    **engine: Unpack[EngineArgs],
+) -> ClassCenterHead:
+    """Modified softmax, SphereFace (arXiv 1704.08063, eq. 5): all logits are |x| cos theta_j.
+
+    Class centers are normalized and have no bias; embeddings keep their length. It is ``sphereface`` with m = 1.
+
+    Args:
+        scale: Multiplies |x|; 1 in the paper.
+
+    Choose it to see what SphereFace's margin adds.
+    """
+    return ClassCenterHead(embedding_dim, num_classes, NormScaledSoftmax(scale, NoMargin()), **engine)
 
 
 def normalized_softmax(
@@ -38,7 +60,7 @@ def normalized_softmax(
     scale: float = 64.0,
     **engine: Unpack[EngineArgs],
 ) -> ClassCenterHead:
-    """Modified softmax, NormFace (arXiv 1704.06369): all logits are s cos theta_j.
+    """Normalized softmax, NormFace (arXiv 1704.06369): all logits are s cos theta_j.
 
     Args:
         scale: s, the inverse of a temperature.
@@ -110,8 +132,10 @@ def arcface(
     Args:
         scale: s.
         margin: m in radians, in [0, pi].
-        gradient: "exact" differentiates the equation. "straight_through" is InsightFace's training program, where the
-            target cosine's gradient passes the margin as if there were none.
+        gradient: "exact" differentiates the equation. "straight_through" is that of InsightFace's training program:
+            the target cosine's gradient passes the margin as if there were none. That program's value differs where
+            theta_y + m passes pi, since its cosine rises again there, and in the last digits, since it passes every
+            cosine through arccos and cos.
 
     Choose it for convolutional backbones and large clean sets. A transformer from scratch wants a margin warm-up
     with it, or CosFace.
@@ -136,12 +160,13 @@ def combined_margin(
 
     Args:
         scale: s.
-        m1: Multiplies the angle, >= 1.
+        m1: Multiplies the angle, in (0, 8]. Below 1, m2 and m3 have to make up for it.
         m2: Added to the angle, radians, in [0, pi].
         m3: Taken off the cosine, in [0, 2].
-        gradient: As for ``arcface``, with the same continuation beyond pi.
+        gradient: As for ``arcface``, with the same continuation beyond pi. InsightFace's program has no combination:
+            with m3 > 0 it takes off m3 alone, whatever m1 and m2 are.
 
-    Choose it to search between the three margins; the paper reports (1, 0.3, 0.2).
+    Choose it to search between the three margins; the paper reports (1, 0.3, 0.2) and (0.9, 0.4, 0.15).
     """
     criterion = MarginSoftmax(scale, AngularMargin(m1, m2, m3, gradient))
     return ClassCenterHead(embedding_dim, num_classes, criterion, **engine)
@@ -165,8 +190,11 @@ def sface(
     Args:
         scale: s, the largest gradient.
         k: Steepness of both curves.
-        a: Angle in radians below which an image is let be. Published: 0.9 (Face Transformer), 0.8 (paper).
-        b: Angle in radians beyond which other centers are let be. Published: 1.2 (Face Transformer), 1.23 (paper).
+        a: Angle in radians below which an image is let be.
+        b: Angle in radians beyond which other centers are let be.
+
+    The authors' program trains with (a, b) = (0.9, 1.2) on MS1MV2, as the Face Transformer does, (0.87, 1.2) on
+    CASIA-WebFace, and (0.88, 1.25) on VGGFace2; (0.80, 1.22) is published too.
 
     Choose it for data with wrong labels, which it does not chase to the end.
     """
@@ -233,6 +261,7 @@ def magface(
     norm_low: float = 10.0,
     norm_high: float = 110.0,
     regularizer: float = 35.0,
+    easy_margin: bool = False,
     **engine: Unpack[EngineArgs],
 ) -> ClassCenterHead:
     """MagFace (arXiv 2103.06627): the target's logit is s cos(theta_y + m(a)), and lambda g(a) is added to the loss.
@@ -245,9 +274,11 @@ def magface(
         margin_low, margin_high: Margins in radians, in [0, pi].
         norm_low, norm_high: The lengths that they belong to.
         regularizer: lambda.
+        easy_margin: Whether images with cos theta_y <= 0 go without the margin. The equation has no such exception;
+            the authors' program makes it.
 
     Choose it to get a quality score with the embedding. Expects embeddings whose length is free and can reach the
     range.
     """
-    criterion = MagFaceCriterion(scale, (margin_low, margin_high), (norm_low, norm_high), regularizer)
+    criterion = MagFaceCriterion(scale, (margin_low, margin_high), (norm_low, norm_high), regularizer, easy_margin)
     return ClassCenterHead(embedding_dim, num_classes, criterion, **engine)

@@ -34,9 +34,11 @@ class Criterion(nn.Module):
         scale: Radius s of the hypersphere; it multiplies the cosines.
         normalized: Whether embeddings and class centers are normalized first. Else "cosine" is their dot product.
         margin_scale: The warm-up's factor on the margin, in [0, 1].
+        per_sample: Whether a row's loss depends on this row alone, and not on statistics of the batch.
     """
 
     normalized = True
+    per_sample = True
 
     def __init__(self, scale: float):
         super().__init__()

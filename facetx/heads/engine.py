@@ -1,9 +1,9 @@
 """The plain engine, ``full``: all cosines at once. The others give its numbers in less memory or on more machines.
 
-An engine is a function ``(unit, norms, weight, labels, criterion) -> Result``.
+An engine is a function ``(unit, norms, centers, labels, criterion) -> Result``.
 
 Shapes: B images, C classes, D numbers an embedding. ``unit`` (B, D) holds the normalized embeddings, ``norms`` (B,)
-their lengths, ``weight`` (C, D) the class centers as they are learned, not normalized.
+their lengths.
 """
 
 from typing import NamedTuple
@@ -13,8 +13,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from facetx.heads.criterion import MASKED, Criterion
+from facetx.heads.precision import product
 
 EPS = 1e-12  # the shortest length that is divided by
+
+
+class Centers(NamedTuple):
+    """The class centers as they are learned: weight (C, D), not normalized, and what is added to a class's product.
+
+    Only a criterion without normalization has a bias (C,).
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def cosines(self, unit: Tensor, normalized: bool) -> Tensor:
+        """Of all embeddings with all centers, (B, C)."""
+        if normalized:
+            return product(unit, F.normalize(self.weight, eps=EPS))
+        cosine = product(unit, self.weight)
+        return cosine if self.bias is None else cosine + self.bias
 
 
 class Result(NamedTuple):
@@ -25,10 +43,9 @@ class Result(NamedTuple):
     best_other: Tensor
 
 
-def full(unit: Tensor, norms: Tensor, weight: Tensor, labels: Tensor, criterion: Criterion) -> Result:
+def full(unit: Tensor, norms: Tensor, centers: Centers, labels: Tensor, criterion: Criterion) -> Result:
     """Holds a normalized copy of the weights and all B x C logits."""
-    centers = F.normalize(weight, eps=EPS) if criterion.normalized else weight
-    target, negatives = take_target(F.linear(unit, centers), labels)
+    target, negatives = take_target(centers.cosines(unit, criterion.normalized), labels)
     if criterion.training:
         criterion.observe(target.detach(), norms.detach())
     loss = criterion.losses(target, criterion.aggregate(target.detach(), negatives, norms), norms).mean()

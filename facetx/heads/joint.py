@@ -30,16 +30,20 @@ class JointHead(Head):
         super().__init__(*sizes.pop())
         self.names = names
         self.weights = [positive(f"the weight of {name!r}", weight) for name, (weight, _) in zip(names, parts)]
-        self.parts = nn.ModuleList(head for _, head in parts)
+        self.heads = [head for _, head in parts]
+        self.parts = nn.ModuleList(self.heads)
+        self.needs_pairs = any(head.needs_pairs for head in self.heads)
+        self.per_sample = all(head.per_sample for head in self.heads)
+        self.has_logits = any(head.has_logits for head in self.heads)
 
     def set_margin_scale(self, factor: float) -> None:
-        for head in self.parts:
-            head.set_margin_scale(factor)  # type: ignore[operator]
+        for head in self.heads:
+            head.set_margin_scale(factor)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
         scalars: dict[str, Tensor] = {}
         losses = []
-        for name, weight, head in zip(self.names, self.weights, self.parts):
+        for name, weight, head in zip(self.names, self.weights, self.heads):
             part = head(embeddings, labels)
             losses.append(weight * part["loss"])
             scalars |= {f"{name}/{key}": value.detach() for key, value in part.items()}
@@ -49,7 +53,7 @@ class JointHead(Head):
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """The logits (B, num_classes) of the first part with class centers. ``ValueError`` if there is none."""
-        for head in self.parts:
-            if hasattr(head, "logits"):
-                return head.logits(embeddings)  # type: ignore[operator]
+        for head in self.heads:
+            if head.has_logits:
+                return head.logits(embeddings)
         raise ValueError("no part of this joint head has class centers, so it gives no logits")

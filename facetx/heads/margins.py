@@ -51,11 +51,13 @@ class AngularMargin:
     continuous and falling for every theta.
 
     Attributes:
-        m1: Factor on the angle, >= 1.
+        m1: Factor on the angle, in (0, 8]. Below 1 it alone would be a bonus; the paper has it with m2 and m3.
         m2: Added to the angle, radians, in [0, pi].
         m3: Taken off the cosine, in [0, 2].
-        gradient: "exact" differentiates the equation. "straight_through" is InsightFace's training program: the
-            margin changes the value alone, and the gradient passes as if there were none (a factor of 1).
+        gradient: "exact" differentiates the equation. "straight_through" is that of InsightFace's training program:
+            the margin changes the value alone, and the gradient passes as if there were none (a factor of 1). Its value
+            differs: where theta + m passes pi, the program's plain cosine rises again; it passes every cosine through
+            arccos and cos, which rounds; and with m3 > 0 it takes off m3 alone, whatever m1 and m2 are.
     """
 
     m1: float = 1.0
@@ -64,7 +66,7 @@ class AngularMargin:
     gradient: Gradient = "exact"
 
     def __post_init__(self) -> None:
-        within("m1", self.m1, 1, 8)
+        within("m1", self.m1, 1e-6, 8)
         within("m2 (radians)", self.m2, 0, math.pi)
         within("m3", self.m3, 0, 2)
         one_of("gradient", self.gradient, Gradient)

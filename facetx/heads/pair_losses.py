@@ -1,12 +1,13 @@
 """Losses on the pairs and triplets within a batch. They learn no weights; only the labels' equality counts.
 
-Each is a pure function of embeddings (B, D) and labels (B,), and a builder that makes a head of it. They want batches
-of P identities x K images each. A batch without a pair of one identity, or of one identity alone, raises ``DataError``.
-The check reads one value from the device.
+They want batches of P identities x K images each. A batch without a pair of one identity, or of one identity alone,
+raises ``DataError`` on CPU; on an accelerator it is an asynchronous device assertion. Nothing here depends on how many
+pairs there are, which only the device knows: what is no pair is masked.
+
+Shapes: B images, D numbers an embedding; masks, distances and cosines of all pairs are (B, B), a row an anchor.
 """
 
-from collections.abc import Callable
-from functools import partial
+from abc import abstractmethod
 from typing import Literal
 
 import torch
@@ -14,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from facetx.errors import DataError
-from facetx.heads.base import Head, full_precision, one_of, positive, within
+from facetx.heads.base import Head, one_of, positive, within
+from facetx.heads.precision import product
 
 Mining = Literal["batch_hard", "semi_hard", "all"]
 Power = Literal[1, 2]
@@ -26,126 +28,54 @@ class PairHead(Head):
 
     needs_pairs = True
 
-    def __init__(self, embedding_dim: int, num_classes: int, loss: Callable[[Tensor, Tensor], Tensor]):
-        super().__init__(embedding_dim, num_classes)
-        self.loss = loss
-
     def forward(self, embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        self.check(embeddings, labels)
-        with torch.autocast(embeddings.device.type, enabled=False):
-            x = full_precision(embeddings)
-            return {"loss": self.loss(x, labels), "embedding_norm": x.detach().norm(dim=1).mean()}
+        alike, different = pairs(labels)
+        loss = self.loss(embeddings, alike, different)
+        return {"loss": loss, "embedding_norm": embeddings.detach().norm(dim=1).mean()}
+
+    @abstractmethod
+    def loss(self, x: Tensor, alike: Tensor, different: Tensor) -> Tensor:
+        """Embeddings (B, D) and the masks of ``pairs`` -> the loss, a scalar."""
 
 
 def pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Labels (B,) -> masks (B, B) of the pairs of one identity (without the diagonal) and of two. Both have some."""
     same = labels[:, None] == labels
     alike = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    if not alike.any():
-        raise DataError(
-            f"no two of the {len(labels)} images of the batch show one identity, and a pair loss needs such pairs; "
-            "use the sampler of P identities x K images with K >= 2"
-        )
-    if same.all():
-        raise DataError(
-            f"all {len(labels)} images of the batch show one identity, and a pair loss needs pairs of two; "
-            "use the sampler of P identities x K images with P >= 2"
-        )
+    none_alike = (
+        f"no two of the {len(labels)} images of the batch show one identity, and a pair loss needs such pairs; "
+        "use the sampler of P identities x K images with K >= 2"
+    )
+    all_alike = (
+        f"all {len(labels)} images of the batch show one identity, and a pair loss needs pairs of two; "
+        "use the sampler of P identities x K images with P >= 2"
+    )
+    for holds, message in ((alike.any(), none_alike), (~same.all(), all_alike)):
+        if labels.device.type != "cpu":
+            torch._assert_async(holds, message)
+        elif not holds:
+            raise DataError(message)
     return alike, ~same
 
 
-def distances(x: Tensor) -> Tensor:
-    """Euclidean distances (B, B), exact near 0 and with a zero gradient at 0."""
+def distances(x: Tensor, normalize: bool) -> Tensor:
+    """Euclidean distances (B, B), exact near 0 and with a zero gradient at 0; of the directions with ``normalize``."""
+    x = F.normalize(x) if normalize else x
     return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def mean_of_nonzero(losses: Tensor) -> Tensor:
-    """The mean of those above 0; 0, with a zero gradient, if there are none."""
-    return losses.sum() / (losses > 0).sum().clamp_min(1)
-
-
-def contrastive_loss(
-    x: Tensor, labels: Tensor, margin: float, power: int, normalize: bool, reduction: Reduction
-) -> Tensor:
-    """See ``contrastive``."""
-    alike, different = pairs(labels)
-    once = torch.ones_like(alike).triu(1)  # each pair once
-    d = distances(F.normalize(x) if normalize else x)
-    pull = d[alike & once] ** power / power
-    push = (margin - d[different & once]).clamp_min(0) ** power / power
-    if reduction == "nonzero":
-        return mean_of_nonzero(pull) + mean_of_nonzero(push)
-    return torch.cat([pull, push]).mean()
-
-
-def triplet_loss(x: Tensor, labels: Tensor, margin: float, mining: Mining, normalize: bool, squared: bool) -> Tensor:
-    """See ``triplet``."""
-    alike, different = pairs(labels)
-    d = distances(F.normalize(x) if normalize else x)
-    d = d**2 if squared else d
-    never = torch.finfo(d.dtype).max
-    if mining == "batch_hard":
-        furthest = d.masked_fill(~alike, 0).amax(dim=1)  # (B,)
-        nearest = d.masked_fill(~different, never).amin(dim=1)
-        anchors = alike.any(dim=1) & different.any(dim=1)
-        return (furthest - nearest + margin)[anchors].clamp_min(0).mean()
-    anchor, other = alike.nonzero(as_tuple=True)
-    positive_d = d[anchor, other][:, None]  # (pairs, 1)
-    excess = positive_d - d[anchor] + margin  # (pairs, B): of every third image as the negative
-    usable = different[anchor]
-    if mining == "semi_hard":
-        usable = usable & (d[anchor] > positive_d)
-    return mean_of_nonzero(excess.masked_fill(~usable, 0).clamp_min(0))
-
-
-def circle_loss(x: Tensor, labels: Tensor, margin: float, gamma: float) -> Tensor:
-    """See ``circle``."""
-    alike, different = pairs(labels)
-    s = cosines(x)
-    pull = -gamma * (1 + margin - s.detach()).clamp_min(0) * (s - (1 - margin))
-    push = gamma * (s.detach() + margin).clamp_min(0) * (s - margin)
-    anchors = alike.any(dim=1) & different.any(dim=1)
-    low = torch.finfo(s.dtype).min / 4  # for what is no pair; two such sums stay finite
-    pull = pull.masked_fill(~alike, low).logsumexp(dim=1)
-    push = push.masked_fill(~different, low).logsumexp(dim=1)
-    return -F.logsigmoid(-(pull + push)[anchors]).mean()
-
-
-def logistic_pairs_loss(x: Tensor, labels: Tensor, alpha: float, threshold: float, negative_cost: float) -> Tensor:
-    """See ``logistic_pairs``."""
-    alike, different = pairs(labels)
-    z = alpha * (cosines(x) - threshold)
-    return -F.logsigmoid(z[alike]).mean() - F.logsigmoid(-negative_cost * z[different]).mean()
-
-
-def npairs_loss(x: Tensor, labels: Tensor, l2: float) -> Tensor:
-    """See ``npairs``."""
-    pairs(labels)
-    order = labels.argsort(stable=True)
-    ordered = labels[order]
-    first = torch.ones_like(ordered, dtype=torch.bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    paired = first[:-1] & (ordered[1:] == ordered[:-1])  # the identity's first image, with a second behind it
-    anchors, positives = x[order[:-1][paired]], x[order[1:][paired]]  # (N, D) each
-    logits = anchors @ positives.T  # (N, N)
-    regularizer = (anchors.square().sum() + positives.square().sum()) / len(anchors)
-    return F.cross_entropy(logits, torch.arange(len(logits), device=x.device)) + l2 * regularizer
 
 
 def cosines(x: Tensor) -> Tensor:
     """Cosines of all pairs, (B, B)."""
     unit = F.normalize(x)
-    return unit @ unit.T
+    return product(unit, unit)
 
 
-def contrastive(
-    embedding_dim: int,
-    num_classes: int,
-    margin: float = 1.0,
-    power: Power = 2,
-    normalize: bool = False,
-    reduction: Reduction = "mean",
-) -> PairHead:
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the values that ``mask`` has. Without any it is 0, with a zero gradient."""
+    return values.masked_fill(~mask, 0).sum() / mask.sum().clamp_min(1)
+
+
+class Contrastive(PairHead):
     """Contrastive loss in its Siamese form (Hadsell, Chopra, LeCun 2006, eq. 4), over all pairs of the batch.
 
     (1 - Y) D^2 / 2 + Y max(0, m - D)^2 / 2, where D is the Euclidean distance and Y = 0 for one identity, 1 for two.
@@ -159,24 +89,32 @@ def contrastive(
 
     Choose it for verification with few images an identity, or to fine-tune. It learns no weights.
     """
-    loss = partial(
-        contrastive_loss,
-        margin=positive("margin", margin),
-        power=one_of("power", power, Power),
-        normalize=normalize,
-        reduction=one_of("reduction", reduction, Reduction),
-    )
-    return PairHead(embedding_dim, num_classes, loss)
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        margin: float = 1.0,
+        power: Power = 2,
+        normalize: bool = False,
+        reduction: Reduction = "mean",
+    ):
+        super().__init__(embedding_dim, num_classes)
+        self.margin = positive("margin", margin)
+        self.power = one_of("power", power, Power)
+        self.normalize = normalize
+        self.reduction = one_of("reduction", reduction, Reduction)
+
+    def loss(self, x: Tensor, alike: Tensor, different: Tensor) -> Tensor:
+        d = distances(x, self.normalize)
+        pull = d**self.power / self.power
+        push = (self.margin - d).clamp_min(0) ** self.power / self.power
+        if self.reduction == "nonzero":
+            return masked_mean(pull, alike & (pull > 0)) + masked_mean(push, different & (push > 0))
+        return masked_mean(pull.where(alike, push), alike | different)
 
 
-def triplet(
-    embedding_dim: int,
-    num_classes: int,
-    margin: float = 0.2,
-    mining: Mining = "batch_hard",
-    normalize: bool = True,
-    squared: bool = False,
-) -> PairHead:
+class Triplet(PairHead):
     """Triplet loss, max(0, D(a, p) - D(a, n) + m) (FaceNet, arXiv 1503.03832; mining as in arXiv 1703.07737).
 
     Args:
@@ -190,17 +128,58 @@ def triplet(
     Choose it to fine-tune for verification, or where there are too many identities for class centers. From scratch,
     "semi_hard" or "all" first: the hardest triplets alone can collapse all embeddings to a point.
     """
-    loss = partial(
-        triplet_loss,
-        margin=positive("margin", margin),
-        mining=one_of("mining", mining, Mining),
-        normalize=normalize,
-        squared=squared,
-    )
-    return PairHead(embedding_dim, num_classes, loss)
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        margin: float = 0.2,
+        mining: Mining = "batch_hard",
+        normalize: bool = True,
+        squared: bool = False,
+    ):
+        super().__init__(embedding_dim, num_classes)
+        self.margin = positive("margin", margin)
+        self.mining = one_of("mining", mining, Mining)
+        self.normalize = normalize
+        self.squared = squared
+
+    def loss(self, x: Tensor, alike: Tensor, different: Tensor) -> Tensor:
+        d = distances(x, self.normalize)
+        d = d**2 if self.squared else d
+        if self.mining != "batch_hard":
+            return mean_hinge(d, alike, different, self.margin, above=self.mining == "semi_hard")
+        furthest = d.masked_fill(~alike, 0).amax(dim=1)  # (B,)
+        nearest = d.masked_fill(~different, torch.finfo(d.dtype).max).amin(dim=1)
+        anchors = alike.any(dim=1) & different.any(dim=1)
+        return masked_mean((furthest - nearest + self.margin).clamp_min(0), anchors)
 
 
-def circle(embedding_dim: int, num_classes: int, margin: float = 0.25, gamma: float = 256.0) -> PairHead:
+def mean_hinge(d: Tensor, alike: Tensor, different: Tensor, margin: float, above: bool) -> Tensor:
+    """The mean of max(0, d_p - d_n + margin) over the triplets where it is not 0, without holding B^3 of them.
+
+    Along an anchor's sorted negatives, those below d_p + margin are the first so many, and their sum is a running sum,
+    which is kept in float64.
+
+    Args:
+        d: Distances (B, B).
+        alike, different: Of ``pairs``.
+        margin: > 0.
+        above: Whether only negatives that are further away than the positive count.
+    """
+    dtype, d = d.dtype, d.double()
+    never = torch.finfo(d.dtype).max
+    sorted_d = d.masked_fill(~different, never).sort(dim=1).values  # (B, B): the negatives, nearest first
+    running = F.pad(sorted_d.masked_fill(sorted_d == never, 0).cumsum(dim=1), (1, 0))  # (B, B + 1)
+    reach = d + margin
+    last = torch.searchsorted(sorted_d.detach(), reach.detach())  # (B, B): negatives nearer than that
+    first = torch.searchsorted(sorted_d.detach(), d.detach(), right=True) if above else torch.zeros_like(last)
+    count = last - first
+    hinges = count * reach - (running.gather(1, last) - running.gather(1, first))
+    return (hinges.masked_fill(~alike, 0).sum() / count.masked_fill(~alike, 0).sum().clamp_min(1)).to(dtype)
+
+
+class Circle(PairHead):
     """Circle loss (arXiv 2002.10857, eq. 6), each image as the anchor of its pairs in the batch.
 
     log(1 + sum_n e^(gamma a_n (s_n - m)) sum_p e^(-gamma a_p (s_p - 1 + m))) with a_p = max(0, 1 + m - s_p) and
@@ -213,17 +192,24 @@ def circle(embedding_dim: int, num_classes: int, margin: float = 0.25, gamma: fl
 
     Choose it over triplets: each pair is weighted by how far it still has to go. It learns no weights.
     """
-    loss = partial(circle_loss, margin=within("margin", margin, 0, 1), gamma=positive("gamma", gamma))
-    return PairHead(embedding_dim, num_classes, loss)
+
+    def __init__(self, embedding_dim: int, num_classes: int, margin: float = 0.25, gamma: float = 256.0):
+        super().__init__(embedding_dim, num_classes)
+        self.margin = within("margin", margin, 0, 1)
+        self.gamma = positive("gamma", gamma)
+
+    def loss(self, x: Tensor, alike: Tensor, different: Tensor) -> Tensor:
+        s, m = cosines(x), self.margin
+        pull = -self.gamma * (1 + m - s.detach()).clamp_min(0) * (s - (1 - m))
+        push = self.gamma * (s.detach() + m).clamp_min(0) * (s - m)
+        anchors = alike.any(dim=1) & different.any(dim=1)
+        low = torch.finfo(s.dtype).min / 4  # for what is no pair; two such sums stay finite
+        pull = pull.masked_fill(~alike, low).logsumexp(dim=1)
+        push = push.masked_fill(~different, low).logsumexp(dim=1)
+        return masked_mean(-F.logsigmoid(-(pull + push)), anchors)
 
 
-def logistic_pairs(
-    embedding_dim: int,
-    num_classes: int,
-    alpha: float = 10.0,
-    threshold: float = 0.5,
-    negative_cost: float = 1.0,
-) -> PairHead:
+class LogisticPairs(PairHead):
     """Logistic pairwise loss, the binomial deviance of similarities (Yi et al. 2014, arXiv 1407.4979).
 
     mean over pairs of one identity of log(1 + e^(-alpha (s - beta))), plus mean over pairs of two of
@@ -237,16 +223,26 @@ def logistic_pairs(
 
     Choose it where one fixed threshold has to decide. It learns no weights.
     """
-    loss = partial(
-        logistic_pairs_loss,
-        alpha=positive("alpha", alpha),
-        threshold=within("threshold", threshold, -1, 1),
-        negative_cost=positive("negative_cost", negative_cost),
-    )
-    return PairHead(embedding_dim, num_classes, loss)
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        alpha: float = 10.0,
+        threshold: float = 0.5,
+        negative_cost: float = 1.0,
+    ):
+        super().__init__(embedding_dim, num_classes)
+        self.alpha = positive("alpha", alpha)
+        self.threshold = within("threshold", threshold, -1, 1)
+        self.negative_cost = positive("negative_cost", negative_cost)
+
+    def loss(self, x: Tensor, alike: Tensor, different: Tensor) -> Tensor:
+        z = self.alpha * (cosines(x) - self.threshold)
+        return masked_mean(-F.logsigmoid(z), alike) + masked_mean(-F.logsigmoid(-self.negative_cost * z), different)
 
 
-def npairs(embedding_dim: int, num_classes: int, l2: float = 0.0) -> PairHead:
+class NPairs(PairHead):
     """Multi-class N-pair loss (Sohn, NeurIPS 2016, eq. 7), on the first two images of each identity in the batch.
 
     mean over i of log(1 + sum over j != i of e^(f_i f_j+ - f_i f_i+)), where f_i, f_i+ are the two images' embeddings,
@@ -257,4 +253,18 @@ def npairs(embedding_dim: int, num_classes: int, l2: float = 0.0) -> PairHead:
 
     Choose it with batches of many identities and two images each. It learns no weights.
     """
-    return PairHead(embedding_dim, num_classes, partial(npairs_loss, l2=within("l2", l2, 0, float("inf"))))
+
+    def __init__(self, embedding_dim: int, num_classes: int, l2: float = 0.0):
+        super().__init__(embedding_dim, num_classes)
+        self.l2 = within("l2", l2, 0, float("inf"))
+
+    def loss(self, x: Tensor, alike: Tensor, different: Tensor) -> Tensor:
+        earlier = alike.tril().sum(dim=1)  # (B,): images of the same identity that come before
+        first = (earlier == 0) & alike.any(dim=1)
+        partner = (alike & (earlier == 1)).int().argmax(dim=1)  # (B,): the identity's second image
+        positives = x[partner]
+        logits = product(x, positives)  # (B, B), of which the rows and columns of first images count
+        others = logits.masked_fill(~first, torch.finfo(x.dtype).min)
+        loss = masked_mean(others.logsumexp(dim=1) - logits.diagonal(), first)
+        lengths = x.square().sum(dim=1) + positives.square().sum(dim=1)
+        return loss + self.l2 * masked_mean(lengths, first)

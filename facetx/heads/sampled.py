@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from facetx.heads.criterion import Criterion
-from facetx.heads.engine import Result, full
+from facetx.heads.engine import Centers, Result, full
 
 
 def sampled(
-    unit: Tensor, norms: Tensor, weight: Tensor, labels: Tensor, criterion: Criterion, sample_rate: float
+    unit: Tensor, norms: Tensor, centers: Centers, labels: Tensor, criterion: Criterion, sample_rate: float
 ) -> Result:
     """``full`` over a fresh choice of classes: every class of the batch, then others, up to ``sample_rate`` of all.
 
@@ -18,9 +18,11 @@ def sampled(
     many classes as images are kept. Class centers left out get a gradient of zero; the optimizer's momentum and decay
     move them all the same.
     """
+    weight, bias = centers
     num_classes = len(weight)
     count = min(num_classes, max(math.ceil(sample_rate * num_classes), len(labels)))
     # A class of the batch ranks above every random number, so the highest `count` hold them all.
     rank = torch.rand(num_classes, device=weight.device).index_fill_(0, labels, 2.0)
     kept = rank.topk(count, sorted=False).indices.sort().values
-    return full(unit, norms, weight[kept], torch.searchsorted(kept, labels), criterion)
+    some = Centers(weight[kept], None if bias is None else bias[kept])
+    return full(unit, norms, some, torch.searchsorted(kept, labels), criterion)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from facetx.heads.criterion import MASKED, Criterion
-from facetx.heads.engine import EPS, Result
+from facetx.heads.engine import Centers, Result
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,21 @@ class Shard:
         return torch.cat([p[: b - a] for p, a, b in zip(parts, bounds[:-1], bounds[1:], strict=True)])
 
 
-def sharded(unit: Tensor, norms: Tensor, weight: Tensor, labels: Tensor, criterion: Criterion, shard: Shard) -> Result:
+def sharded(
+    unit: Tensor, norms: Tensor, centers: Centers, labels: Tensor, criterion: Criterion, shard: Shard
+) -> Result:
     """``full``'s numbers for the images of all ranks together. All ranks must call it at the same step."""
     unit = _AllRows.apply(unit, True)
     partial_norms = _AllRows.apply(norms, True)  # used where each rank sees its own classes alone
     norms = _AllRows.apply(norms, False)  # used where every rank computes the same
     labels = torch.cat(_all(labels)) - shard.first
 
-    cosine = F.linear(unit, F.normalize(weight, eps=EPS) if criterion.normalized else weight)  # (all B, own C)
-    rows = ((labels >= 0) & (labels < len(weight))).nonzero().squeeze(1)  # images whose class is here
-    target = _AllSum.apply(cosine.new_zeros(len(unit)).index_put((rows,), cosine[rows, labels[rows]]))
-    negatives = cosine.index_put_((rows, labels[rows]), cosine.new_tensor(MASKED))
+    cosine = centers.cosines(unit, criterion.normalized)  # (all B, own C)
+    here = (labels >= 0) & (labels < cosine.shape[1])  # (all B,): whether the image's class is
+    place = labels.clamp(0, cosine.shape[1] - 1)
+    own = cosine[torch.arange(len(place), device=place.device), place]
+    target = _AllSum.apply(own.masked_fill(~here, 0))
+    negatives = cosine.scatter_(1, place[:, None], own.masked_fill(here, MASKED)[:, None])
     if criterion.training:
         criterion.observe(target.detach(), norms.detach())
     parts = _AllParts.apply(criterion.aggregate(target.detach(), negatives, partial_norms))

@@ -1,7 +1,8 @@
 """Parameter groups, optimizers and the moving average of weights."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from fnmatch import fnmatch
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +13,27 @@ from facetx.registry import Registry
 _NO_DECAY = (LearnedPositions, ClassToken)
 
 
+@runtime_checkable
+class SaysNoDecay(Protocol):
+    """A module that names its own parameters that must not decay, as timm's do (position biases of Swin, tokens)."""
+
+    def no_weight_decay(self) -> Iterable[str]: ...
+
+
 def parameter_groups(
     model: nn.Module, weight_decay: float, rates: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
     """The trainable parameters in two groups: weights that decay, and those that must not.
 
     Norms, biases, positions and tokens are not decayed: pulling them to zero regularizes nothing and costs accuracy
-    (big_vision and timm do likewise). Each group has its parameters' ``names`` for messages and logs.
+    (big_vision and timm do likewise). Nor are those that a model of timm names in ``no_weight_decay``, by patterns as
+    timm reads them. Each group has its parameters' ``names`` for messages and logs.
 
     With ``rates``, factors on the learning rate by parameter name (1 where one has none), there are two groups a
     factor, the largest first, and each has its factor as ``lr_scale``.
     """
     no_decay = {
-        f"{prefix}.{name}".lstrip(".")
-        for prefix, module in model.named_modules()
-        if isinstance(module, _NO_DECAY)
-        for name, _ in module.named_parameters()
+        f"{prefix}.{name}".lstrip(".") for prefix, module in model.named_modules() for name in _not_decayed(module)
     }
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -41,6 +47,15 @@ def parameter_groups(
             if rates is not None:
                 group["lr_scale"] = scale
     return [groups[key] for key in sorted(groups, reverse=True)]
+
+
+def _not_decayed(module: nn.Module) -> list[str]:
+    """Names of parameters, as they are called within the module, that this module says must not decay."""
+    names = [name for name, _ in module.named_parameters()]
+    if isinstance(module, _NO_DECAY):
+        return names
+    patterns = module.no_weight_decay() if isinstance(module, SaysNoDecay) else ()
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
 
 
 def adamw(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> Callable[..., torch.optim.Optimizer]:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from facetx.data.align import ARCFACE_SIZE, alignment_statistics, similarity, template, transform, warp
+from facetx.data.align import ARCFACE_SIZE, alignment_statistics, transform, warp
 from facetx.data.formats.codec import encode_jpeg, encode_png
 from facetx.data.lists.landmarks import write_landmarks
 from facetx.errors import DataError
-from facetx.files import draft_folder, finish_folder, write_file
+from facetx.files import draft_folder, finish_folder, lock, write_file
 from facetx.inference.detect import MtcnnDetector
+from facetx.prepare.outliers import USUAL, Bounds, Geometry
 from facetx.prepare.report import Report, track
 from facetx.prepare.sources import Source
 
@@ -24,6 +25,7 @@ def align_set(
     jpeg_quality: int | None = None,
     detector: MtcnnDetector | None = None,
     report_file: str | Path | None = None,
+    bounds: Bounds = USUAL,
 ) -> Report:
     """Writes each image with landmarks to ``out/<identity>/<name>``, on the template, and ``out/landmarks.csv``.
 
@@ -34,57 +36,89 @@ def align_set(
         jpeg_quality: 1 to 100; PNG, which loses nothing, unless given.
         detector: Finds the landmarks, in place of the source's own.
         report_file: Where the report goes, before ``out`` appears.
+        bounds: Beyond these an alignment went wrong, and its image is left out.
 
-    The report's facts give the alignment afterwards, and with a detector the images with several faces. Raises
-    ``DataError`` where no image has landmarks.
+    The report's facts give the outliers with what is wrong with each, the alignment of the others afterwards, and with
+    a detector the images with several faces. Raises ``DataError`` where no image has landmarks, none is left,
+    or another process is writing ``out``.
     """
     out = Path(out)
-    if out.exists():
-        raise DataError(f"{out}: exists; name another folder, or delete this one")
     if source.landmarks is None and detector is None:
         raise DataError(f"{source.path}: landmarks are needed to align")
     out.parent.mkdir(parents=True, exist_ok=True)
     report = Report.of("align", source, out, report_file)
     report.facts |= {"template": "arcface", "size": size}
-    suffix = ".png" if jpeg_quality is None else ".jpg"
     by = "landmarks" if detector is None else detector.name
-    draft = draft_folder(out, f"{source.fingerprint()} {size} {jpeg_quality} {by}")
-    why: dict[int, str] = {}
-    if detector is not None:
-        source, why = _detect(source, detector, draft / ".detected", report)
+    with lock(out):
+        if out.exists():
+            raise DataError(f"{out}: exists; name another folder, or delete this one")
+        draft = draft_folder(out, f"{source.fingerprint()} {size} {jpeg_quality} {by} {bounds}")
+        why: dict[int, str] = {}
+        if detector is not None:
+            source, why = _detect(source, detector, draft / ".detected", report)
+        _write(source, draft, report, size, jpeg_quality, bounds, why)
+        report.save()
+        (draft / ".detected").unlink(missing_ok=True)
+        finish_folder(draft, out)
+    return report
+
+
+def _write(
+    source: Source,
+    draft: Path,
+    report: Report,
+    size: int,
+    jpeg_quality: int | None,
+    bounds: Bounds,
+    why: dict[int, str],
+) -> None:
+    """The aligned images and their landmarks; ``why`` an image has none, index -> reason."""
     assert source.landmarks is not None
-    names, moved, written = [], [], set()
-    for i in track(len(source), "align"):
-        name, points = source.names[i], source.landmarks[i]
-        if not np.isfinite(points).all():
-            report.dropped[name] = why.get(i, "no landmarks")
-            continue
-        target = draft / Path(name).with_suffix(suffix)
-        if target in written:
-            report.dropped[name] = f"another image of the identity is written as {target.name}"
-            continue
-        written.add(target)
-        try:
-            matrix = similarity(points, template(size))
-            if not target.exists():
-                target.parent.mkdir(exist_ok=True)
-                aligned = warp(source.image(i), matrix, size)
-                write_file(target, encode_png(aligned) if jpeg_quality is None else encode_jpeg(aligned, jpeg_quality))
-        except DataError as error:
-            report.dropped[name] = str(error)
-            continue
-        moved.append(transform(matrix, points))
-        names.append(target.relative_to(draft).as_posix())
-    if not moved:
-        raise DataError(
-            f"{source.path}: no image is left; the first was dropped because: {next(iter(report.dropped.values()))}"
+    points = source.landmarks
+    usable = np.isfinite(points).all((1, 2)) & (points != points[:, :1]).any((1, 2))
+    for i in np.flatnonzero(~usable).tolist():
+        at_one_point = bool(np.isfinite(points[i]).all())
+        report.dropped[source.names[i]] = (
+            "the landmarks are all at one point" if at_one_point else why.get(i, "no landmarks")
         )
+    known = np.flatnonzero(usable).tolist()
+    if not known:
+        raise _nothing_left(source, report)
+    geometry = Geometry.of(points[known], size)
+    suffix = ".png" if jpeg_quality is None else ".jpg"
+    outliers: dict[str, str] = {}
+    names, moved, taken = [], [], set()
+    for row in track(len(known), "align"):
+        name = source.names[known[row]]
+        target = draft / Path(name).with_suffix(suffix)
+        if target in taken:
+            report.dropped[name] = f"another image of the identity has the name {target.name}"
+            continue
+        taken.add(target)
+        if not target.exists():  # else an earlier try has written it
+            try:
+                image = source.image(known[row])
+            except DataError as error:
+                report.dropped[name] = str(error)
+                continue
+            if (wrong := geometry.outlier(row, image.shape[1], image.shape[0], bounds)) is not None:
+                outliers[name] = report.dropped[name] = wrong
+                continue
+            aligned = warp(image, geometry.matrix[row], size)
+            target.parent.mkdir(exist_ok=True)
+            write_file(target, encode_png(aligned) if jpeg_quality is None else encode_jpeg(aligned, jpeg_quality))
+        moved.append(transform(geometry.matrix[row], points[known[row]]))
+        names.append(target.relative_to(draft).as_posix())
+    report.facts["outliers"] = geometry.facts(bounds, outliers)
+    if not moved:
+        raise _nothing_left(source, report)
     write_landmarks(draft / "landmarks.csv", names, np.round(moved, 2).astype(np.float32))
     report.facts["alignment"] = alignment_statistics(moved, size)
-    report.save()
-    (draft / ".detected").unlink(missing_ok=True)
-    finish_folder(draft, out)
-    return report
+
+
+def _nothing_left(source: Source, report: Report) -> DataError:
+    first = next(iter(report.dropped.values()))
+    return DataError(f"{source.path}: no image is left; the first was dropped because: {first}")
 
 
 def _detect(source: Source, detector: MtcnnDetector, path: Path, report: Report) -> tuple[Source, dict[int, str]]:

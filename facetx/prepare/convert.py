@@ -11,17 +11,18 @@ import numpy as np
 from facetx.data.formats.codec import image_suffix, resize
 from facetx.data.lists.image_lists import write_list
 from facetx.data.lists.landmarks import relative, write_landmarks
-from facetx.data.lists.pairs import Pairs, read_pairs, write_key_pairs, write_pairs
+from facetx.data.lists.pairs import Pairs, beside_bin, key_pairs_text, read_pairs, write_key_pairs, write_pairs
 from facetx.data.sets.bins import write_bin
 from facetx.data.sets.folder import unit_hash
 from facetx.data.sets.packed import PackWriter
 from facetx.data.sets.records import write_faces
 from facetx.errors import ConfigError, DataError, some
-from facetx.files import draft_folder, finish_folder, write_file
+from facetx.files import draft_folder, finish_folder, lock, read_file, write_file
 from facetx.prepare.report import Report, track, why_unreadable
 from facetx.prepare.sources import Source
 
 KINDS = ("folder", "rec", "bin", "packed", "list")
+NOT_SQUARE = "not square, and resized to a square it would be squashed; align or crop it"
 
 
 def kind_of(out: str | Path) -> str:
@@ -52,19 +53,20 @@ def convert(
 
     Image files go over byte by byte, so nothing is lost on the way to a folder, a ``.rec`` or a ``.bin`` and back;
     packed sets hold pixels, and become PNGs. Landmarks go into a packed set, or a CSV file in the folder or beside the
-    ``.rec``, from where ``open_source`` takes them. What has no place in ``out`` is named in the report's facts.
+    ``.rec``; the folds of a ``.bin`` into a list of its pairs beside it. ``open_source`` takes both from there. What
+    has no place in ``out`` is named in the report's facts.
 
     Args:
         out: Must not exist. Written beside and renamed. A folder or packed set that was cut short is gone on with, if
             the source has not changed; a single file is begun anew.
         kind: One of ``KINDS``; by the ending of ``out`` unless given.
-        pairs: For a ``.bin``: a pairs file that names the images; not needed where the source is a ``.bin``.
-        size: For a packed set: pixels a side to resize to.
+        pairs: For a ``.bin``: a pairs file that names the images; not needed where the source has its pairs.
+        size: For a packed set: pixels a side to resize to; of square images only.
         report_file: Where the report goes, before ``out`` appears.
         report: Of a tool whose last step this is, to add to and save, in place of a new one.
 
-    Raises ``DataError`` where nothing is left, or the source cannot become that; ``ConfigError`` for a size or pairs
-    that this kind has no use for.
+    Raises ``DataError`` where nothing is left, the source cannot become that, or another process is writing ``out``;
+    ``ConfigError`` for a size or pairs that this kind has no use for.
     """
     out = Path(out)
     kind = kind_of(out) if kind is None else kind
@@ -72,9 +74,27 @@ def convert(
         raise ConfigError(f"{out}: only a packed set is resized, not a {kind}; leave the size ({size}) out, or pack")
     if pairs is not None and kind != "bin":
         raise ConfigError(f"{out}: only a .bin takes a pairs file, not a {kind}; leave {pairs} out")
-    check_target(source, out, kind)
     out.parent.mkdir(parents=True, exist_ok=True)
     report = Report.of("convert", source, out, report_file) if report is None else report
+    with lock(out, *_files_beside(out, kind)):
+        _write(source, out, kind, report, pairs, size)
+    return report
+
+
+def _files_beside(out: Path, kind: str) -> list[Path]:
+    suffixes = {"rec": (".idx", ".lst", ".landmarks.csv"), "bin": (".pairs.txt",)}.get(kind, ())
+    return [out.with_suffix(suffix) for suffix in suffixes]
+
+
+def _write(
+    source: Source,
+    out: Path,
+    kind: str,
+    report: Report,
+    pairs: str | Path | None = None,
+    size: int | None = None,
+) -> None:
+    check_target(source, out, kind)
     report.facts |= {"from": source.kind, "to": kind, **_left_out(source, kind)}
     if kind == "packed":
         _pack(source, out, report, size)
@@ -82,7 +102,6 @@ def convert(
         _to_bin(source, out, report, pairs)
     else:
         {"folder": _to_folder, "rec": _to_rec, "list": _to_list}[kind](source, out, report)
-    return report
 
 
 def _left_out(source: Source, kind: str) -> dict[str, str]:
@@ -97,6 +116,8 @@ def _left_out(source: Source, kind: str) -> dict[str, str]:
         facts["landmarks"] = "left out: the format holds none"
     if source.pairs is not None and kind not in ("folder", "bin"):
         facts["pairs"] = f"{len(source.pairs)} left out: the format holds none"
+    elif source.pairs is not None and not source.folds_known:
+        facts["folds"] = f"{source.pairs.folds} contiguous ones, as InsightFace takes them: none are in the files"
     return facts
 
 
@@ -131,7 +152,8 @@ def subset(source: Source, indices: list[int]) -> Source:
 def _pack(source: Source, out: Path, report: Report, size: int | None) -> None:
     """Decodes a source once into a packed set (``facetx.data.sets.packed``). Goes on where it was cut short.
 
-    Unless a size is given, images of another one than the first readable image are dropped.
+    Unless a size is given, images of another one than the first readable image are dropped; with it, those that are not
+    square.
     """
     shape = _first_size(source) if size is None else (size, size)
     writer = PackWriter(out, shape, source.fingerprint())
@@ -146,9 +168,12 @@ def _pack(source: Source, out: Path, report: Report, size: int | None) -> None:
         points = None
         if source.landmarks is not None and np.isfinite(source.landmarks[index]).all():
             points = relative(source.landmarks[index], image.shape[1], image.shape[0])
-        if size is not None:
-            image = resize(image, size)
         h, w = image.shape[:2]
+        if size is not None and h != w:
+            writer.drop(name, f"{w}x{h} pixels: {NOT_SQUARE}")
+            continue
+        if size is not None:
+            image, h, w = resize(image, size), size, size
         if (h, w) == shape:
             writer.add(name, int(source.labels[index]), image, points)
         else:
@@ -198,12 +223,10 @@ def split(
         report_file: Where the report goes, before ``out`` appears.
     """
     out = Path(out)
-    if out.exists():
-        raise DataError(f"{out}: exists; name another folder, or delete this one")
     if not 0 <= val_identities <= 1:
         raise ConfigError(f"val_identities must be in 0..1, got {val_identities}")
     held = [unit_hash(name, seed) < val_identities for name in source.identities]
-    parts = {"train": [], "val": []}  # type: dict[str, list[int]]
+    parts: dict[str, list[int]] = {"train": [], "val": []}
     for i, label in enumerate(source.labels.tolist()):
         parts["val" if held[label] else "train"].append(i)
     if not parts["train"] or not parts["val"]:
@@ -211,29 +234,36 @@ def split(
             f"{source.path}: at val_identities={val_identities} one part of the {len(held)} identities is empty; "
             "choose another share or seed"
         )
-    check_target(source, out, kind)
-    suffix = {"rec": "/train.rec", "list": ".txt"}.get(kind, "")
+    out.parent.mkdir(parents=True, exist_ok=True)
     report = Report.of("split", source, out, report_file)
     report.facts |= {"to": kind, "seed": seed, **_left_out(source, kind)}
     report.facts["val_identities"] = {"asked_for": val_identities, "drawn": round(sum(held) / len(held), 4)}
     if source.pairs is not None:
         report.facts["pairs"] = f"{len(source.pairs)} left out: neither part has all of their images"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = draft_folder(out, f"{source.fingerprint()} {val_identities} {seed} {kind}")
-    for part, indices in parts.items():
-        chosen, target, saved = subset(source, indices), draft / f"{part}{suffix}", draft / f".{part}.json"
-        if not target.exists():  # else an earlier run has written it, after its report
-            convert(chosen, target, kind, report_file=saved)
-        done = json.loads(saved.read_text(encoding="utf-8"))
-        report.dropped |= done["dropped"]
-        report.facts[part] = {"identities": len(chosen.identities), "images": len(chosen) - len(done["dropped"])}
-        if kind == "packed" and "landmarks" in done["facts"]:
-            report.facts[part]["landmarks"] = done["facts"]["landmarks"]
-    report.save()
-    for part in parts:
-        (draft / f".{part}.json").unlink()
-    finish_folder(draft, out)
+    with lock(out):
+        check_target(source, out, kind)
+        draft = draft_folder(out, f"{source.fingerprint()} {val_identities} {seed} {kind}")
+        for part, indices in parts.items():
+            _write_part(subset(source, indices), draft, part, kind, report)
+        report.save()
+        for part in parts:
+            (draft / f".{part}.json").unlink()
+        finish_folder(draft, out)
     return report
+
+
+def _write_part(chosen: Source, draft: Path, part: str, kind: str, report: Report) -> None:
+    """One part of a split, unless an earlier try has written it, after its own report."""
+    suffix = {"rec": "/train.rec", "list": ".txt"}.get(kind, "")
+    target, saved = draft / f"{part}{suffix}", draft / f".{part}.json"
+    if not target.exists():
+        target.parent.mkdir(exist_ok=True)
+        _write(chosen, target, kind, Report.of("convert", chosen, target, saved))
+    done = json.loads(saved.read_text(encoding="utf-8"))
+    report.dropped |= done["dropped"]
+    report.facts[part] = {"identities": len(chosen.identities), "images": len(chosen) - len(done["dropped"])}
+    if kind == "packed" and "landmarks" in done["facts"]:
+        report.facts[part]["landmarks"] = done["facts"]["landmarks"]
 
 
 def fitting_name(name: str, data: bytes, where: str) -> str:
@@ -268,9 +298,12 @@ def _to_folder(source: Source, out: Path, report: Report) -> None:
     if source.landmarks is not None:
         write_landmarks(draft / "landmarks.csv", names, source.landmarks[kept])
     if source.pairs is not None:
-        report.facts["pairs"] = "left out: images that they name were dropped"
-        if not report.dropped:
-            report.facts["pairs"] = _pairs_beside(draft / "pairs.txt", source.pairs)
+        lost = {name.rpartition(".")[0] for name in report.dropped} & set(source.pairs.images)
+        report.facts["pairs"] = (
+            f"left out: {len(lost)} images that they name were dropped, {some(sorted(lost), show=2)}"
+            if lost
+            else _pairs_beside(draft / "pairs.txt", source.pairs)
+        )
     report.save()
     finish_folder(draft, out)
 
@@ -292,7 +325,8 @@ def _to_list(source: Source, out: Path, report: Report) -> None:
 
 
 def _to_bin(source: Source, out: Path, report: Report, pairs_file: str | Path | None) -> None:
-    """Damaged images stop this: a benchmark without some of its pairs is another benchmark."""
+    """Damaged images stop this: a benchmark without some of its pairs is another benchmark. So are its folds, which go
+    beside the file."""
     pairs = source.pairs if pairs_file is None else read_pairs(pairs_file)
     if pairs is None:
         raise DataError(f"{out}: a .bin holds pairs; name the pairs file of these images (--pairs)")
@@ -304,7 +338,12 @@ def _to_bin(source: Source, out: Path, report: Report, pairs_file: str | Path | 
         if (why := why_unreadable(source, i)) is not None:
             raise DataError(why)
     keys = [key for pair in zip(pairs.first, pairs.second) for key in pair]
+    beside, text = beside_bin(out), key_pairs_text(pairs)
+    if beside.exists() and read_file(beside) != text:  # an equal one is of an earlier try that was killed
+        raise DataError(f"{beside}: exists, and is where the folds of {out.name} go; move it, or name another place")
+    report.facts["pairs"] = f"{len(pairs)} in {pairs.folds} folds, which {beside.name} keeps: a .bin has none"
     report.save()
+    write_file(beside, text)
     write_bin(out, (source.encoded(place[key]) for key in keys), pairs.same)
 
 

@@ -9,7 +9,7 @@ Legend: N and M images of the training and the test set, C and T their identitie
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import resize
 from facetx.data.lists.landmarks import relative
 from facetx.errors import DataError
-from facetx.evaluators.embedding import Backbone, embed_views
+from facetx.evaluators.base import HERE, How
+from facetx.evaluators.embedding import embed_dataset
 from facetx.metrics.overlap import Threshold, closest, identity_means, impostor_threshold
-from facetx.prepare.convert import check_target, convert, kind_of, subset
+from facetx.nn.backbone import Backbone
+from facetx.prepare.convert import NOT_SQUARE, check_target, convert, kind_of, subset
 from facetx.prepare.report import Report, track
 from facetx.prepare.sources import Source
 
@@ -48,8 +51,7 @@ def find_overlap(
     out: str | Path | None = None,
     report_file: str | Path | None = None,
     flip: bool = True,
-    embed: Callable[..., Floats] = embed_views,
-    **how: Any,
+    how: How = HERE,
 ) -> Report:
     """Looks for people of ``test`` in ``train``. Facts of the report, with the closest or first ``LISTED`` of each:
 
@@ -63,7 +65,7 @@ def find_overlap(
     People who are in the training set under two names raise them.
 
     Args:
-        backbone: Lives on the device that ``how`` names. The sets should be aligned as it was trained; images of other
+        backbone: Lives on ``how.device``. The sets should be aligned as it was trained; images of other
             sizes are resized to its own.
         train, test: The sets, with landmarks where the backbone needs them.
         threshold: The cosine for both, in place of those chosen.
@@ -71,11 +73,10 @@ def find_overlap(
             one of ``prepare_convert.KINDS`` but "bin"; must not exist. The report's ``dropped`` says of each why.
         report_file: Where the report goes, before ``out`` appears.
         flip: Sum the embeddings of each image and of its mirror.
-        embed: ``embed_views``, or what stands in for it.
-        how: Its device, batch_size, workers, amp.
+        how: To run the model.
 
-    Images that cannot be read, or have no landmarks where they are needed, are left out and named. Raises ``DataError``
-    where none is left, landmarks are needed and not given, or embeddings are not finite.
+    Images that cannot be read, are not square, or lack landmarks that are needed, are left out and named. Raises
+    ``DataError`` where none is left, landmarks are needed and not given, or embeddings are not finite.
     """
     target = None if out is None else Path(out)
     if target is not None:
@@ -85,7 +86,7 @@ def find_overlap(
     a, b = (_open(source, backbone.needs_keypoints, which) for source, which in ((train, "TRAIN"), (test, "TEST")))
     for side in (a, b):
         faces = SourceFaces(side.source, backbone.contract.size)
-        summed = embed(backbone, faces, flip=flip, **how).sum(axis=0)  # (V, N, D) -> (N, D)
+        summed = embed_dataset(backbone, faces, how, flip=flip)  # (N, D)
         side.embeddings = _unit(summed, side.source)
         side.means = identity_means(side.embeddings, side.source.labels)
 
@@ -125,24 +126,34 @@ def find_overlap(
     return report
 
 
-class SourceFaces:
-    """A source as the evaluators want it (``FaceDataset``), its images resized to ``size`` pixels a side."""
+class SourceFaces(FaceDataset):
+    """A source of square images as a data set, resized to ``size`` pixels a side."""
 
     def __init__(self, source: Source, size: int):
-        self.source, self.size = source, size
+        self.source = source
+        self.size: int = size
         self.name, self.labels, self.num_classes = str(source.path), source.labels, len(source.identities)
-        self.encoded, self.describe = source.encoded, source.where
+        self.identities = source.identities
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int, /) -> dict[str, Any]:
+    def __getitem__(self, index: int, /) -> Sample:
         image = self.source.image(index)
         height, width = image.shape[:2]
-        item: dict[str, Any] = {"image": resize(image, self.size), "label": int(self.labels[index])}
+        item: Sample = {"image": resize(image, self.size), "label": int(self.labels[index])}
         if self.source.landmarks is not None:
             item["keypoints"] = relative(self.source.landmarks[index], width, height)
         return item
+
+    def describe(self, index: int) -> str:
+        """Its file."""
+        return self.source.where(index)
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of its file."""
+        return self.source.encoded(index)
+
+    def key(self, index: int) -> str:
+        """Its name, ``identity/file``."""
+        return self.source.names[index]
 
 
 @dataclass(eq=False)
@@ -171,6 +182,9 @@ def _open(source: Source, keypoints: bool, which: str) -> _Side:
             image = source.image(i)
         except DataError as error:
             unreadable[source.names[i]] = str(error)
+            continue
+        if image.shape[0] != image.shape[1]:
+            unreadable[source.names[i]] = f"{image.shape[1]}x{image.shape[0]} pixels: {NOT_SQUARE}"
             continue
         if keypoints and source.landmarks is not None and not np.isfinite(source.landmarks[i]).all():
             unreadable[source.names[i]] = "no landmarks, and this model needs them"

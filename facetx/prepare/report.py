@@ -1,7 +1,6 @@
 """What the tools that prepare data share: the report of what was done and left out, and progress."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facetx.errors import DataError
+from facetx.errors import DataError, printable
 from facetx.files import write_file
 from facetx.prepare.sources import Source
+from facetx.progress import progress
 
 
 @dataclass
@@ -50,7 +50,10 @@ class Report:
         return cls(command, str(source.path), None if out is None else str(out), len(source), facts=facts, file=file)
 
     def text(self) -> str:
-        """For the terminal: one fact a line, the first few images with why they were dropped, and the warnings."""
+        """For the terminal: one fact a line, the first few images with why they were dropped, and the warnings.
+
+        Names are other people's, and made printable.
+        """
         rows = {"source": self.source, "images": self.images, **self.facts}
         if self.out is not None:
             rows |= {"written": self.out, "kept": self.images - len(self.dropped), "dropped": len(self.dropped)}
@@ -59,7 +62,8 @@ class Report:
         shown = [name if value is None else f"{name:{width}}  {value}" for name, value in lines]
         if self.out is not None:
             shown += [f"  {reason}" for reason in _reasons(self.dropped)]
-        return "\n".join([*shown, *(f"warning: {text}" for text in self.warnings)])
+        shown += [f"warning: {text}" for text in self.warnings]
+        return "\n".join(printable(line).replace("\n", "\\n") for line in shown)
 
     def save(self) -> None:
         """As JSON, whole or not at all. Done right before what is reported on appears, so that no reason is lost where
@@ -97,10 +101,11 @@ def _reasons(whys: dict[str, str], show: int = 5) -> Iterator[str]:
 
 
 def track(count: int, what: str) -> Iterator[int]:
-    """0..count-1 under a progress bar, on a terminal only."""
-    from tqdm import tqdm
-
-    return iter(tqdm(range(count), desc=what, unit="image", disable=None, file=sys.stderr))
+    """0..count-1, with word of how far it has come."""
+    with progress(count, what) as advance:
+        for i in range(count):
+            yield i
+            advance(1)
 
 
 def label_words(stored: NDArray[np.int64]) -> str:

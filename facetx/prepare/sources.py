@@ -15,23 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.formats.codec import decode_image, encode_png, image_suffix
+from facetx.data.lists.folders import EXTENSIONS
 from facetx.data.lists.image_lists import read_names
 from facetx.data.lists.landmarks import read_landmarks
-from facetx.data.lists.pairs import Pairs
+from facetx.data.lists.pairs import Pairs, beside_bin, pairs_of_bin, read_pairs
 from facetx.data.sets.bins import BinImages
-from facetx.data.sets.folder import EXTENSIONS
 from facetx.data.sets.hugging_face import HuggingFaceFolder
 from facetx.data.sets.image_list import ImageList
 from facetx.data.sets.packed import Packed
 from facetx.data.sets.records import RecordFaces
 from facetx.data.sets.shards import Shards
-from facetx.errors import DataError
+from facetx.errors import DataError, some
 from facetx.files import read_file
+from facetx.metrics.verification import contiguous_folds
 
 PLAIN = re.compile(r"(?!\.{1,2}/)[^/\\\0\n]+/(?!\.{1,2}$)[^/\\\0\n]+")
 """``identity/file``, which leads nowhere else when it is joined to a folder."""
 BESIDE = ("landmarks.csv", "pairs.txt")
 """What is written into a folder besides the images."""
+FOLDS = 10
+"""Of a ``.bin`` that no folds are known of: InsightFace's evaluation takes so many contiguous parts."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Source:
         names: (N,) ``identity/file.ext``, each once.
         encoded: Index -> the bytes of its image file. A packed image is made a PNG.
         where: Index -> words for messages.
-        pairs: Of a ``.bin``, by the names without suffix; else None.
+        pairs: Of a ``.bin``, or in a folder's ``pairs.txt``, by the names without suffix; else None.
+        folds_known: Whether the folds of the pairs are in the files; else they are ``FOLDS`` contiguous parts.
         landmarks: (N, 5, 2) in pixels, NaN where unknown; None where all are.
         packed: The packed set itself.
         paths: (N,) of the image files; None where images are no files of their own.
@@ -65,6 +69,7 @@ class Source:
     encoded: Callable[[int], bytes]
     where: Callable[[int], str]
     pairs: Pairs | None = None
+    folds_known: bool = True
     landmarks: NDArray[np.float32] | None = None
     packed: Packed | None = None
     paths: list[Path] | None = None
@@ -172,10 +177,29 @@ def _folder(root: Path) -> Source:
     if not names:
         raise DataError(f"{root}: holds no images; expected {root}/<identity>/<image>")
     paths = [root / name for name in names]
-    return Source(
-        "folder", root, paths, identities, np.array(labels), names,
+    source = Source(
+        "folder", root, [*paths, root / "pairs.txt"], identities, np.array(labels), names,
         lambda i: read_file(paths[i]), lambda i: str(paths[i]), paths=paths, skipped=skipped,
     )  # fmt: skip
+    return replace(source, pairs=_pairs_in(root / "pairs.txt", source))
+
+
+def _pairs_in(path: Path, source: Source) -> Pairs | None:
+    """The pairs of a folder; where they are no pairs of its images, what it has skipped says so."""
+    if not path.exists():
+        return None
+    try:
+        pairs = read_pairs(path)
+    except DataError as error:
+        source.skipped[path.name] = str(error)
+        return None
+    missing = set(pairs.images) - set(source.keys())
+    if missing:
+        source.skipped[path.name] = (
+            f"names {len(missing)} images that are not in the folder: {some(sorted(missing), show=2)}"
+        )
+        return None
+    return pairs
 
 
 def _list(path: Path, root: str | Path | None) -> Source:
@@ -185,12 +209,12 @@ def _list(path: Path, root: str | Path | None) -> Source:
     if not _names_fit(names, data.labels) or folders != sorted(folders):  # else other numbers would come of them
         files = [p.name for p in data.paths]
         once = len(set(files)) == len(files)
-        folders = _numbered(data.identities)
+        folders = _numbered(data.stored)
         rows = enumerate(zip(data.labels.tolist(), files))
         names = [f"{folders[label]}/{file if once else f'{i:08d}_{file}'}" for i, (label, file) in rows]
     return Source(
         "list", path, [path, *data.paths], folders, data.labels, names, data.encoded, data.describe,
-        paths=data.paths, file_labels=data.identities,
+        paths=list(data.paths), file_labels=data.stored,
     )  # fmt: skip
 
 
@@ -202,12 +226,12 @@ def _celeba(path: Path, images: Path) -> Source:
 
 
 def _records(path: Path) -> Source:
-    data = RecordFaces(path)
+    data = RecordFaces(str(path))
     path = data.file.path
     listed = path.with_suffix(".lst")
     names = read_names(listed, len(data)) if listed.exists() else None
     if names is None or not _names_fit(names, data.labels):
-        folders = _numbered(data.identities)
+        folders = _numbered(data.stored)
         rows = enumerate(zip(data.labels.tolist(), data.file.keys[data.positions].tolist()))
         names = [f"{folders[label]}/{key:08d}{_suffix(data.encoded, i)}" for i, (label, key) in rows]
     first = np.unique(data.labels, return_index=True)[1]
@@ -215,7 +239,7 @@ def _records(path: Path) -> Source:
     width = len(data.file[int(data.positions[0])].labels)
     return Source(
         "rec", path, [path, path.with_suffix(".idx")], identities, data.labels, names, data.encoded, data.describe,
-        file_labels=data.identities, left_out=f"labels 2 to {width} of each record" if width > 1 else None,
+        file_labels=data.stored, left_out=f"labels 2 to {width} of each record" if width > 1 else None,
     )  # fmt: skip
 
 
@@ -231,15 +255,15 @@ def _hugging_face(path: Path, label: str | None) -> Source:
 
 def _numbered_source(kind: str, path: Path, data: Shards | HuggingFaceFolder, files: list[Path]) -> Source:
     """Images that have no names of their own."""
-    whole = data.identities.dtype.kind == "i"
-    texts = [str(identity) for identity in data.identities.tolist()]
+    whole = data.stored.dtype.kind == "i"
+    texts = [str(identity) for identity in data.stored.tolist()]
     plain = not whole and all(PLAIN.fullmatch(f"{text}/x") for text in texts)
-    folders = texts if plain else _numbered(data.identities if whole else np.arange(len(texts)))
+    folders = texts if plain else _numbered(data.stored if whole else np.arange(len(texts)))
     rows = enumerate(data.labels.tolist())
     names = [f"{folders[label]}/{i:08d}{_suffix(data.encoded, i)}" for i, label in rows]
     return Source(
         kind, path, files, folders, data.labels, names, data.encoded, data.describe,
-        file_labels=data.identities if whole else None,
+        file_labels=data.stored if whole else None,
     )  # fmt: skip
 
 
@@ -286,15 +310,17 @@ def _bin(path: Path) -> Source:
         seen[label] = seen.get(label, 0) + 1
         names.append(f"{identities[label]}/{identities[label]}_{seen[label]:04d}{_suffix(data.encoded, i)}")
     keys = [names[i].rpartition(".")[0] for i in image_of]
-    fold = np.concatenate([[0], np.cumsum(data.same[1:] & ~data.same[:-1])])  # a new one where same follows different
+    listed = pairs_of_bin(path, data.same)
+    fold = contiguous_folds(len(data.same), min(FOLDS, len(data.same))) if listed is None else listed.fold
     return Source(
-        "bin", path, [path], identities, labels, names, lambda i: data.encoded(first[i]),
+        "bin", path, [path, beside_bin(path)], identities, labels, names, lambda i: data.encoded(first[i]),
         lambda i: data.describe(first[i]), pairs=Pairs(keys[::2], keys[1::2], data.same, fold),
+        folds_known=listed is not None,
     )  # fmt: skip
 
 
 def _packed(path: Path) -> Source:
-    data = Packed(path)
+    data = Packed(str(path))
     names = data.names()
     if not _names_fit(names, data.labels):
         raise DataError(f"{path}/names.txt: expected lines 'identity/file', each once")
@@ -302,7 +328,7 @@ def _packed(path: Path) -> Source:
     if data.keypoints is not None:
         points = data.keypoints * np.array(data.image_size[::-1], np.float32)
     return Source(
-        "packed", path, sorted(path.iterdir()), data.identities, data.labels, names,
+        "packed", path, sorted(path.iterdir()), list(data.identities), data.labels, names,
         lambda i: encode_png(data[i]["image"]), lambda i: f"{path}, image {i} ({names[i]})", landmarks=points,
         packed=data, file_labels=np.arange(data.num_classes),
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Looks through a set of face images for what spoils training: damage, doubles, wrong sizes, thin identities."""
 
 import hashlib
+import io
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ExifTags import Base
 
 from facetx.data.align import alignment_statistics
+from facetx.data.formats.codec import FORMATS
 from facetx.errors import DataError
 from facetx.prepare.report import Report, label_words, size_counts, track
 from facetx.prepare.sources import Source
@@ -19,6 +22,8 @@ NEAR_BITS = 16
 """Images whose difference hashes differ in at most so many of 256 bits are near-duplicates. On 3,000 aligned images of
 LFW, other images differ in 32 bits at least and about 110; one saved anew as a JPEG of quality 60, in 8 or fewer for
 nine of ten."""
+LISTED = 1000
+"""Images, or groups of them, that the report lists; it counts all."""
 NEAR_AT_MOST = 50_000
 """Every two images are compared; above this many the time, which grows with the square, is not spent."""
 
@@ -30,6 +35,8 @@ def verify(source: Source, report_file: str | Path | None = None) -> Report:
     - ``labels``: as the files have them, whether they are 0..C-1;
     - ``skipped``: what lies there and is no image of an identity, where there is such -> why;
     - ``undecodable``: image -> why;
+    - ``turned``: images that a tag in the file (EXIF) turns or mirrors. They are read as they are to be seen; landmarks
+      must be of that;
     - ``sizes``: "WxH" -> images;
     - ``duplicates``: groups of images with equal bytes (equal pixels in a packed set), and how many groups span two
       identities;
@@ -39,7 +46,7 @@ def verify(source: Source, report_file: str | Path | None = None) -> Report:
     report = Report.of("verify", source, None, report_file)
     undecodable: dict[str, str] = {}
     digests: dict[bytes, list[int]] = {}
-    hashes, sizes, read = [], [], []
+    hashes, sizes, read, turned = [], [], [], []
     for i in track(len(source), "verify"):
         try:
             image = source.image(i)
@@ -48,6 +55,8 @@ def verify(source: Source, report_file: str | Path | None = None) -> Report:
             undecodable[source.names[i]] = str(error)
             continue
         digests.setdefault(hashlib.sha256(content).digest(), []).append(i)
+        if source.packed is None and is_turned(content):
+            turned.append(source.names[i])
         hashes.append(difference_hash(image))
         sizes.append(image.shape[:2])
         read.append(i)
@@ -60,6 +69,7 @@ def verify(source: Source, report_file: str | Path | None = None) -> Report:
         "labels": "none in the files" if source.file_labels is None else label_words(source.file_labels[used]),
         "images_per_identity": class_histogram(counts),
         "undecodable": undecodable,
+        "turned": {"images": len(turned), "list": turned[:LISTED]},
         "sizes": size_counts(sizes),
         "duplicates": _groups(source, [group for group in digests.values() if len(group) > 1]),
     }
@@ -75,6 +85,12 @@ def verify(source: Source, report_file: str | Path | None = None) -> Report:
         report.facts["alignment"] = _alignment(source.landmarks[read], sizes)
     report.save()
     return report
+
+
+def is_turned(data: bytes) -> bool:
+    """Whether an image file that can be read has a tag to turn or mirror its pixels by."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return image.getexif().get(Base.Orientation, 1) in range(2, 9)
 
 
 def class_histogram(counts: NDArray[np.int64]) -> dict[str, Any]:
@@ -113,7 +129,7 @@ def _groups(source: Source, groups: list[list[int]]) -> dict[str, Any]:
     return {
         "groups": len(groups),
         "across_identities": len(across),
-        "images": [[source.names[i] for i in g] for g in sorted(groups, key=lambda g: g not in across)[:1000]],
+        "images": [[source.names[i] for i in g] for g in sorted(groups, key=lambda g: g not in across)[:LISTED]],
     }
 
 

@@ -1,12 +1,11 @@
-"""What can be trained: ``task(batch) -> {"loss": ..., more scalars}`` is all that the trainer knows of it."""
+"""What can be trained, and here the table of tasks."""
 
 from collections.abc import Callable
 
-from torch import nn
-
 from facetx.registry import Registry
-from facetx.tasks.recognition import Recognition, embed_batch, recognition
+from facetx.tasks.base import Task
+from facetx.tasks.recognition import Recognition
 
-TASKS: Registry[Callable[..., nn.Module]] = Registry("task", [recognition])
+TASKS: Registry[Callable[..., Task]] = Registry("task", {"recognition": Recognition}, base=Task)
 
-__all__ = ["TASKS", "Recognition", "embed_batch", "recognition"]
+__all__ = ["TASKS", "Recognition", "Task"]

@@ -18,16 +18,24 @@ class Task(nn.Module, ABC):
     ``data`` (a ``facetx.data.base.Description``), then arguments of its own, which YAML gives as ``task.args``.
 
     Attributes:
-        needs: Fields of the batch that ``forward`` reads; each must be in the data, which is checked before step 1.
         backbone: Images -> embeddings.
     """
 
-    needs: frozenset[str] = frozenset({"image"})
     backbone: Backbone
 
     def __init__(self, backbone: Backbone):
         super().__init__()
         self.backbone = backbone
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Fields of the batch that ``forward`` reads; each must be in the data, which is checked before step 1."""
+        return frozenset({"image", "keypoints"} if self.backbone.needs_keypoints else {"image"})
+
+    @property
+    def needs_pairs(self) -> bool:
+        """Whether it learns from images of one identity that meet in a batch."""
+        return False
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -35,14 +43,34 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, batch: Batch) -> dict[str, Tensor]:
-        """A batch -> named outputs, in evaluation mode and without gradients.
+        """A batch -> named outputs, for evaluation mode and without gradients.
 
         Names have one meaning everywhere: "embedding" (B, E), "logits" (B, num_classes) of the identities without a
         margin, "attributes" (B, A) logits, "mask" (B, M, H, W) logits.
         """
 
+    @property
+    def parts_are_independent(self) -> bool:
+        """Whether the loss of a batch is the mean of the losses of its equal parts, so that each may come alone.
+
+        Where it is not, and a batch comes in parts, the trainer asks ``embed`` for each part and ``loss`` once.
+        """
+        return True
+
+    def embed(self, batch: Batch) -> Tensor:
+        """The embeddings (B, E) of a batch's uint8 images, scaled as the backbone's contract says."""
+        images = self.backbone.contract(batch["image"])
+        return self.backbone(images, batch["keypoints"]) if self.backbone.needs_keypoints else self.backbone(images)
+
+    def loss(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The scalars of ``forward``, of the whole batch and what ``embed`` gave for it."""
+        raise AssertionError("a task whose parts are not independent implements loss")
+
     def published(self) -> nn.Module:
-        """What the moving average averages, ``model.safetensors`` holds, ``init_from`` loads and exports trace."""
+        """What the moving average averages, ``model.safetensors`` holds, ``init_from`` loads and exports trace.
+
+        The backbone, or the task itself, where what it learned beside the backbone is part of the answer.
+        """
         return self.backbone
 
     def at_step(self, step: int) -> None:

@@ -2,7 +2,8 @@
 
 from facetx.checkpoints.backbone import build_backbone
 from facetx.checkpoints.format import Checkpoint, find_checkpoint
-from facetx.training.build import Run, build, describe_run
+from facetx.training.build import Run, build
+from facetx.training.describe import describe_run
 from facetx.training.loop import DivergedError, Outcome, train
 from facetx.training.run import start_run
 

@@ -2,26 +2,27 @@
 
 import logging
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from facetx.checkpoints.format import Checkpoint
 from facetx.config import Settings, to_yaml
 from facetx.data.loader import Batch, batches_of, training_loader
 from facetx.errors import ConfigError, DataError, FacetxError, some
+from facetx.evaluators import Evaluator, How, Result
 from facetx.files import write_file
-from facetx.optim import MovingAverage, averaged, gradient_norm, rate_at
-from facetx.training.build import Run, build, describe_run, open_data
-from facetx.training.hold import hold_backbone
+from facetx.optim import MovingAverage, averaged
+from facetx.training.build import Run, build
+from facetx.training.describe import describe_run
+from facetx.training.probes import open_data
 from facetx.training.signals import caught_signals
 from facetx.training.sinks import JsonLines, Row, Sink, TensorBoard, Terminal
 from facetx.training.state import Progress, restore, save
+from facetx.training.step import training_step
 
 log = logging.getLogger("facetx")
 SETTINGS = "settings.yaml"
@@ -69,7 +70,7 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
     torch.set_float32_matmul_precision("high")
     run = build(settings, start_from)
     log.info("the run:\n%s", describe_run(run))
-    ema = MovingAverage(run.backbone, settings.optim.ema) if settings.optim.ema else None
+    ema = MovingAverage(run.task.published(), settings.optim.ema) if settings.optim.ema else None
     progress = Progress()
     start = restore(run, ema, progress, start_from) if start_from else 0
     if start >= run.total_steps:
@@ -95,9 +96,10 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
         try:
             for step, batch in enumerate(batches, start):
                 note_unreadable(run, batch, unreadable)
-                progress.add(*training_step(run, batch, step))
+                scalars, finite = training_step(run, batch, step)
+                progress.add(scalars, finite)
                 if ema:
-                    ema.update(run.backbone, step)
+                    ema.update(run.task.published(), step, finite)
 
                 done = outcome.step = step + 1
                 last = done == run.total_steps
@@ -135,47 +137,6 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
     return outcome
 
 
-def training_step(run: Run, batch: Batch, step: int) -> tuple[dict[str, Tensor], Tensor]:
-    """One optimizer step. Returns its scalars and whether it was finite; one that was not changes no weight."""
-    s = run.settings
-    # Dropout and the like are a function of (seed, step): nothing of the generators needs saving.
-    torch.manual_seed(s.seed * 1_000_003 + step + 1)
-    rate = rate_at(run.schedule, step, run.total_steps, s.schedule.warmup_steps)
-    for group in run.optimizer.param_groups:
-        group["lr"] = s.optim.lr * rate * group.get("lr_scale", 1.0)
-    if s.train.head_first_steps:
-        hold_backbone(run.backbone, run.optimizer, still=step < s.train.head_first_steps)
-    run.task.at_step(step)  # type: ignore[operator]
-    run.optimizer.zero_grad(set_to_none=True)
-
-    scalars: dict[str, Tensor] = {}
-    for part in split(batch, s.optim.accumulate, run.device):
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-            out = run.task(part)
-        (out["loss"] / s.optim.accumulate).backward()
-        for name, value in out.items():
-            mean = value.detach() / s.optim.accumulate
-            scalars[name] = scalars[name] + mean if name in scalars else mean
-
-    parameters = [p for group in run.optimizer.param_groups for p in group["params"]]
-    norm = gradient_norm(parameters)
-    if s.optim.clip_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, s.optim.clip_norm, norm)
-    finite = torch.isfinite(scalars["loss"]) & torch.isfinite(norm)
-    # The fused optimizers leave weights and moments alone where this is 1: no look at the device is needed.
-    run.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
-    run.optimizer.step()
-    return {**scalars, "grad_norm": norm}, finite
-
-
-def split(batch: Batch, parts: int, device: torch.device) -> Iterator[Batch]:
-    """The batch on the device, in ``parts`` equal pieces."""
-    tensors = {k: v.to(device, non_blocking=True) for k, v in batch.items() if isinstance(v, Tensor)}
-    size = len(tensors["image"]) // parts
-    for i in range(parts):
-        yield {k: v[i * size : (i + 1) * size] for k, v in tensors.items()}
-
-
 def training_row(run: Run, progress: Progress, done: int, seconds_a_step: float) -> Row:
     """The row of the steps since the last one."""
     return {
@@ -189,23 +150,25 @@ def training_row(run: Run, progress: Progress, done: int, seconds_a_step: float)
     }
 
 
-def evaluators_due(run: Run, done: int) -> list[Any]:
+def evaluators_due(run: Run, done: int) -> list[Evaluator]:
     """Those whose period ends at this step; all of them at the last."""
     periods = [e.every for e in run.settings.evaluators]
     return [e for e, n in zip(run.evaluators, periods) if done == run.total_steps or (n and done % n == 0)]
 
 
-def evaluate(run: Run, evaluators: list[Any], ema: MovingAverage | None) -> dict[str, Any]:
-    """Each evaluator's result, on the weights that would be published."""
-    with averaged(run.backbone, ema):
-        how: dict[str, Any] = {
-            "device": run.device,
-            "amp": run.precision == "bf16",
-            "workers": run.settings.data.workers,
-            "batch_size": run.settings.train.batch_size,
-        }
-        head = {"head": run.task.head}
-        return {e.name: e.result(run.backbone, **how, **(head if e.needs_head else {})) for e in evaluators}
+def evaluate(run: Run, evaluators: list[Evaluator], ema: MovingAverage | None) -> dict[str, Result]:
+    """Each evaluator's result, on the weights that would be published.
+
+    One that asks the whole task gets weights that belong together: the averaged ones where all are averaged, else, such
+    as where the head is not published, the trained ones.
+    """
+    how = How(run.device, run.settings.train.batch_size, run.settings.data.workers, amp=run.precision == "bf16")
+    published = run.task.published()
+    results: dict[str, Result] = {}
+    with averaged(published, ema):
+        of_average = [e for e in evaluators if not e.whole_task or published is run.task]
+        results |= {e.name: e.result(run.task, how) for e in of_average}
+    return results | {e.name: e.result(run.task, how) for e in evaluators if e.name not in results}
 
 
 def evaluation_row(results: dict[str, Any], done: int, progress: Progress, select: str | None) -> Row:

@@ -32,17 +32,17 @@ class Progress:
     def add(self, scalars: dict[str, Tensor], finite: Tensor) -> None:
         """Takes one step's scalars in, unless it was skipped. Nothing leaves the device."""
         for name, value in scalars.items():
-            value = torch.where(finite, value.detach().float(), 0.0)
+            value = value.detach().float().masked_fill(~finite, 0)
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.counted = self.counted.to(finite.device) + finite
         self.skipped = self.skipped.to(finite.device) + ~finite
-        self.bad_in_a_row = torch.where(finite, 0.0, self.bad_in_a_row.to(finite.device) + 1)
+        self.bad_in_a_row = (self.bad_in_a_row.to(finite.device) + 1).masked_fill(finite, 0)
 
     def row(self) -> Row:
-        """The means since the last row, which they close."""
-        count = max(float(self.counted), 1.0)
-        row = {f"train/{name}": float(value) / count for name, value in self.sums.items()}
-        self.sums, self.counted = {}, torch.zeros(())
+        """The means over the good steps since the last row, which they close; none where no step was good."""
+        count = float(self.counted)
+        row = {f"train/{name}": float(value) / count for name, value in self.sums.items()} if count else {}
+        self.sums, self.counted = {}, torch.zeros_like(self.counted)
         return {**row, "train/skipped": int(self.skipped)}
 
 
@@ -64,7 +64,7 @@ def save(
         "metrics": metrics,
         "torch": torch.__version__,
     }
-    weights = ema.state if ema else run.backbone.state_dict()
+    weights = ema.state if ema else run.task.published().state_dict()
     checkpoints = folder / "checkpoints"
     try:
         checkpoint = save_checkpoint(checkpoints, done, weights, state, meta)

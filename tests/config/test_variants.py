@@ -56,6 +56,16 @@ def test_changes_are_laid_over_key_by_key(written):
     assert [h.name for h in joint.head] == ["softmax", "center_loss"]
 
 
+def test_a_variant_of_another_name_takes_its_own_defaults(written, caplog):
+    (variant,) = load_variants(written({"a": {"head": "arcface"}})).values()
+    assert variant.head[0].args == {}
+    assert "head: arcface in place of cosface, with its own defaults: scale=16.0, margin=0.1 dropped" in caplog.text
+    caplog.clear()
+    (variant,) = load_variants(written({"a": {"head": {"name": "arcface", "args": {"scale": 8.0}}}})).values()
+    assert variant.head[0].args == {"scale": 8.0}
+    assert "margin=0.1 dropped" in caplog.text
+
+
 def test_overrides_reach_all_or_one(written):
     path = written({"a": {}, "b": {"optim": {"lr": 1e-2}}})
     a, b = load_variants(path, ["optim.lr=1e-5", "variants.b.optim.weight_decay=0.5"]).values()

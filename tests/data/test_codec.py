@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from facetx.data.formats.codec import FORMATS, FREE_PIXELS, decode_image, encode_jpeg, encode_png, image_suffix
-from facetx.data.sets.folder import EXTENSIONS
+from facetx.data.lists.folders import EXTENSIONS
 from facetx.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)

@@ -38,7 +38,7 @@ def test_the_two_shares_of_images_make_up_each_identity(faces):
 
 
 def test_which_images_are_held_out_is_a_function_of_names_and_seed(faces):
-    chosen = [ImageFolder(str(faces), images="test", test_images=0.4, seed=s).paths for s in (0, 0, 1)]
+    chosen = [ImageFolder(str(faces), images="test", test_images=0.4, seed=s).paths[:] for s in (0, 0, 1)]
     assert chosen[0] == chosen[1] != chosen[2]
 
 
@@ -79,7 +79,9 @@ def test_an_image_of_a_folder_without_landmarks_is_an_error(faces, tmp_path):
     csv = write_landmarks(tmp_path / "landmarks.csv", faces, leave_out={"person_2/3.png"})
     with pytest.raises(DataError, match=r"1 of 30 images have no row: person_2/3.png; add their rows"):
         ImageFolder(str(faces), landmarks=csv)
-    others = EVALUATORS["folder_pairs"](str(faces), "val", 0.5, landmarks=csv, folds=2, pairs_per_fold=1, seed=7)
+    others = EVALUATORS["folder_pairs"](
+        str(faces), part="val", val_identities=0.5, landmarks=csv, folds=2, pairs_per_fold=1, seed=7
+    )
     assert others.dataset[0]["keypoints"].shape == (5, 2)
 
 

@@ -52,7 +52,8 @@ def test_list_as_a_data_set(faces, tmp_path):
     write_list(tmp_path / "l.txt", [str(p.relative_to(faces)) for p in files], [9] * 5 + [4] * 5)
     data = DATASETS["image_list"](path=str(tmp_path / "l.txt"), root=str(faces))
     assert data.labels.tolist() == [1] * 5 + [0] * 5
-    assert data.identities.tolist() == [4, 9]
+    assert data.stored.tolist() == [4, 9]
+    assert data.identities == ["4", "9"]
     assert np.array_equal(data[3]["image"], np.array(Image.open(files[3])))
 
 
@@ -75,7 +76,7 @@ def test_celeba(tmp_path):
         Image.new("RGB", (3, 4)).save(tmp_path / f"img_align_celeba/{name}.jpg")
     data = DATASETS["celeba"](root=str(tmp_path), part="train")
     assert data.labels.tolist() == [1, 0]
-    assert data.attribute_names == ["Smiling", "Young"]
+    assert data.attribute_names == ("Smiling", "Young")
     assert data[0]["attributes"].tolist() == [0, 1]
     assert data[1]["image"].shape == (4, 3, 3)
     assert len(DATASETS["celeba"](root=str(tmp_path))) == 3

@@ -135,7 +135,7 @@ def test_gaps_in_the_labels_are_closed_and_said(tmp_path, caplog):
     (tmp_path / "property").write_text("3,4,4\n")
     data = RecordFaces(path)
     assert data.labels.tolist() == [1, 0, 1]
-    assert data.identities.tolist() == [3, 7]
+    assert data.stored.tolist() == [3, 7]
     assert "labels from 3 to 7; they are numbered anew, 0 to 1" in caplog.text
     assert "has 2 identities, and property says 3" in caplog.text
 
@@ -234,7 +234,7 @@ def test_records_that_overlap_are_refused(tmp_path):
         file.seek(32)
         file.write(inner)
     for line, words in (("1\t0\n", "byte 0 reaches into the one at byte 0"), ("1\t32\n", "into the one at byte 32")):
-        path.with_suffix(".idx").write_text("0\t0\n" + line)
+        path.with_suffix(".idx").write_text("0\t0\n" + line + "2\t72\n")
         with pytest.raises(DataError, match=words):
             everything(path)
 
@@ -322,3 +322,16 @@ def test_damaged_bytes_give_a_data_error_or_a_read(tmp_path_factory, data):
             faces[i]
     except DataError:
         pass
+
+
+def test_an_index_that_was_cut_at_the_end_of_a_line_is_told(faces_rec):
+    index = faces_rec.with_suffix(".idx")
+    lines = index.read_text().splitlines(keepends=True)
+    by_offset = sorted(lines, key=lambda line: int(line.split()[1]))
+    index.write_text("".join(by_offset[:-2]))
+    left = faces_rec.stat().st_size - int(by_offset[-2].split()[1])
+    words = f"{faces_rec.name}: {left} bytes follow the last record that {index.name} names, .*the .idx is cut off"
+    with pytest.raises(DataError, match=words):
+        RecordFaces(faces_rec)
+    index.write_text("".join(lines))
+    assert len(RecordFaces(faces_rec)) == len(lines) - 1 - RecordFaces(faces_rec).num_classes

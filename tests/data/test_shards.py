@@ -41,12 +41,41 @@ def shards(tmp_path):
 def test_samples_of_all_shards(shards, pattern):
     data = DATASETS["webdataset"](path=f"{shards}/{pattern}")
     assert data.labels.tolist() == [1, 0, 1]
-    assert data.identities.tolist() == [5, 7]
+    assert data.stored.tolist() == [5, 7]
     assert [int(data[i]["image"][0, 0, 0]) for i in range(3)] == [1, 2, 3]
     assert data.describe(1).endswith("s-00.tar, a/2")
     assert int(copied(data)[2]["image"][0, 0, 0]) == 3
     loader = DataLoader(data, batch_size=1, num_workers=2, multiprocessing_context="fork")
     assert [int(batch["image"][0, 0, 0, 0]) for batch in loader] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        (b"9" * 2**20, "a header announces 1048576 bytes; at most 8192 are read"),
+        (b"9" * 4000, "a header has a number of more than 256 digits"),
+    ],
+)
+def test_attributes_that_python_reads_for_minutes_are_refused(tmp_path, attributes, words):
+    head = tarfile.TarInfo("x")
+    head.type, head.size = tarfile.XHDTYPE, len(attributes)
+    (tmp_path / "a.tar").write_bytes(
+        head.tobuf(tarfile.USTAR_FORMAT) + attributes.ljust(-(-len(attributes) // 512) * 512, b"\0")
+        + write(tmp_path / "b.tar", [("a.png", png(1)), ("a.cls", b"7")]).read_bytes()
+    )  # fmt: skip
+    with pytest.raises(DataError, match=f"a.tar: no tar file, or damaged .{words}"):
+        Shards(str(tmp_path / "a.tar"))
+
+
+def test_long_names_are_read(tmp_path):
+    long = "/".join(["d" * 100] * 39)
+    for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(tmp_path / "a.tar", "w", format=kind) as tar:
+            for name, data in ((f"{long}/a.png", png(1)), (f"{long}/a.cls", b"7")):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+        assert Shards(str(tmp_path / "a.tar")).describe(0).endswith(f"{long}/a")
 
 
 def test_names_of_shards():
@@ -96,7 +125,7 @@ def test_identities_of_other_places_and_kinds(tmp_path, label, files, identities
         (f"{i}.{suffix}", texts[i]) for i in range(2) for suffix, texts in [("png", [png(0)] * 2), *files.items()]
     ]
     data = DATASETS["webdataset"](path=str(write(tmp_path / "a.tar", samples)), label=label)
-    assert data.identities.tolist() == identities
+    assert data.stored.tolist() == identities
     assert sorted(data.labels.tolist()) == [0, 1]
     first = next(iter(files.values()))[0]
     assert str(data.identities[data.labels[0]]) in first.decode()
@@ -172,7 +201,7 @@ def test_hugging_face_folders(tmp_path, monkeypatch):
     for folder in ("hub", "saved"):
         data = DATASETS["hugging_face"](path=str(tmp_path / folder))
         assert data.labels.tolist() == [1, 0, 1]
-        assert data.identities.tolist() == ["x", "y"]
+        assert data.identities == ["x", "y"]
         assert [int(data[i]["image"][0, 0, 0]) for i in range(3)] == [0, 1, 2]
         with pytest.raises(DataError, match="has no split 'val'; there are train"):
             DATASETS["hugging_face"](path=str(tmp_path / folder), split="val")

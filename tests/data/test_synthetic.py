@@ -249,7 +249,10 @@ def test_the_data_set_and_its_items():
     assert data.labels.dtype == np.int64
     assert data.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     item, face = data[7], render_face(2, 12, 1, 64)
-    assert sorted(item) == ["image", "keypoints", "label"]
+    assert sorted(item) == ["attributes", "image", "keypoints", "label", "mask"]
+    assert dict(zip(data.attribute_names, item["attributes"].astype(bool).tolist())) == face.attributes
+    assert np.array_equal(item["mask"], face.mask)
+    assert len(data.mask_classes) == 11
     assert np.array_equal(item["image"], face.image)
     assert type(item["label"]) is int
     assert item["label"] == 2

@@ -21,6 +21,7 @@ with atheris.instrument_imports(include=INSTRUMENTED):
     import yaml
     from PIL import Image
 
+    from facetx.data.formats.arrays import read_npz
     from facetx.data.formats.codec import decode_image, encode_png
     from facetx.data.lists.ijb import read_media, read_points, read_subjects, read_template_pairs
     from facetx.data.lists.image_lists import read_names
@@ -192,6 +193,19 @@ def make_tar(folder: Path) -> list[bytes]:
     return contents
 
 
+def make_npz(folder: Path) -> list[bytes]:
+    np.savez(folder / "x.npz", weight=np.float32([[1, 2], [3, 4]]).T, bias=np.zeros(3), steps=np.int64(7))
+    np.savez_compressed(folder / "y.npz", mask=np.array([True, False]))
+    return [(folder / name).read_bytes() for name in ("x.npz", "y.npz")]
+
+
+def read_weights(path: Path) -> None:
+    for array in read_npz(path).values():
+        assert array.flags.writeable
+        assert array.dtype.kind in "biufc"
+        array.sum()
+
+
 def mend_tar(data: bytes, valid: bytes) -> bytes:
     """Each block that may be a header gets its right checksum."""
     out = bytearray(data)
@@ -223,13 +237,11 @@ def make_result(folder: Path) -> list[bytes]:
     from facetx.benchmarks.receipts import Receipt
     from facetx.benchmarks.results import write_result
     from facetx.evaluators.verification import VerificationResult
-    from facetx.metrics.verification import tenfold_accuracy
 
     scores, same, fold = np.array([0.9, 0.1, 0.8, 0.2]), np.array([True, False] * 2), np.array([0, 0, 1, 1])
-    accuracy = tenfold_accuracy(scores, same, fold)
     examples = {str: "x", bool: True, dict[str, Any]: {"size": [8, 8]}, dict[str, str]: {"eer": "x"}}
     receipt = Receipt(**{field.name: examples.get(field.type) for field in fields(Receipt)})
-    write_result(folder / "x.json", VerificationResult("x", scores, same, fold, accuracy, 1.0, True), receipt)
+    write_result(folder / "x.json", VerificationResult("x", scores, same, fold, 1.0, True), receipt)
     return [(folder / "x.json").read_bytes()]
 
 
@@ -367,6 +379,10 @@ FORMATS = {
     "tar": Format(
         "x.tar", make_tar, lambda p: every_item(Shards(str(p))),
         (b"-1 size=-512\n", b"GNU.sparse.major=1\n", b"GNU.sparse.map=", b"path=", b"\x80", b"\xff" * 12), mend_tar,
+    ),
+    "npz": Format(
+        "x.npz", make_npz, read_weights,
+        (b"PK\1\2", b"PK\3\4", b"PK\5\6", b"\x93NUMPY", b"'descr': '|O'", b"(99999999,)", b"True", b"<c16"),
     ),
     "groups": Format(
         "x.csv", text('image,race,sex\nAnn/Ann_0001.jpg,x,f\nBob,y,\n\n"Cid, Jr",x,m\n'), read_groups,

@@ -61,6 +61,14 @@ def test_magface_margin_reaches_from_low_to_high():
     torch.testing.assert_close(angles, torch.tensor([0.45, 0.45, 0.625, 0.8]))
 
 
+def test_magface_with_easy_margin_lets_images_on_the_far_side_be():
+    plain, easy = make("magface").criterion, make("magface", easy_margin=True).criterion
+    target, norms = torch.tensor([-0.5, -0.01, 0.0, 0.01, 0.5]), torch.full((5,), 60.0)
+    want = torch.where(target > 0, plain.margined(target, norms), target)
+    assert torch.equal(easy.margined(target, norms), want)
+    assert (easy.margined(target, norms)[:3] > plain.margined(target, norms)[:3]).all()
+
+
 @pytest.mark.parametrize("name", ["adaface", "curricularface"])
 @pytest.mark.parametrize("engine", ["full", "chunked", "sampled"])
 def test_statistics_stand_still_in_eval_and_live_in_the_state_dict(name, engine):

@@ -19,7 +19,8 @@ MARGIN_ONLY = ["adaface", "arcface", "combined_margin", "cosface", "curricularfa
 def build(name, dim=6, classes=5, **args) -> ClassCenterHead:
     """A float64 head with class centers of length about 1, in eval mode so that running statistics stand still."""
     head = HEADS.create(name, embedding_dim=dim, num_classes=classes, **args).double().eval()
-    torch.nn.init.normal_(head.weight)
+    for weight in head.parameters():
+        torch.nn.init.normal_(weight)
     return head
 
 
@@ -37,7 +38,7 @@ def cross_entropy(target: float, others: list[float]) -> float:
     return math.log(math.exp(target) + sum(math.exp(o) for o in others)) - target
 
 
-def naive_loss(name: str, x: list[float], centers: list[list[float]], label: int) -> float:
+def naive_loss(name: str, x: list[float], centers: list[list[float]], label: int, bias: list[float]) -> float:
     """The default head's loss of one image, written from the paper's equation."""
 
     def dot(a, b):
@@ -46,12 +47,14 @@ def naive_loss(name: str, x: list[float], centers: list[list[float]], label: int
     norm = math.sqrt(dot(x, x))
     cosines = [dot(x, w) / norm / math.sqrt(dot(w, w)) for w in centers]
     if name == "softmax":
-        logits = [dot(x, w) for w in centers]
+        logits = [dot(x, w) + b for w, b in zip(centers, bias)]
         return cross_entropy(logits.pop(label), logits)
     t = cosines.pop(label)
     theta = math.acos(t)
     if name == "normalized_softmax":
         target = t
+    elif name == "modified_softmax":
+        return cross_entropy(norm * t, [norm * c for c in cosines])
     elif name == "sphereface":
         target = (5 * t + psi(4 * theta)) / 6
         return cross_entropy(norm * target, [norm * c for c in cosines])
@@ -80,7 +83,8 @@ def naive_loss(name: str, x: list[float], centers: list[list[float]], label: int
 @pytest.mark.parametrize("name", NAMES)
 def test_loss_equals_the_naive_recomputation(name):
     head, (x, y) = build(name), batch()
-    expected = [naive_loss(name, x[i].tolist(), head.weight.tolist(), int(y[i])) for i in range(len(y))]
+    bias = [] if head.bias is None else head.bias.tolist()
+    expected = [naive_loss(name, x[i].tolist(), head.weight.tolist(), int(y[i]), bias) for i in range(len(y))]
     assert head(x, y)["loss"].item() == pytest.approx(sum(expected) / len(expected), rel=1e-9)
 
 
@@ -233,7 +237,7 @@ def test_accuracy_and_logits_leave_the_margin_out(name):
     assert not result["accuracy"].requires_grad
     if name != "softmax":
         cosine = F.linear(F.normalize(x), F.normalize(head.weight))
-        scale = 1 * x.norm(dim=1, keepdim=True) if name == "sphereface" else 64
+        scale = 1 * x.norm(dim=1, keepdim=True) if name in ("sphereface", "modified_softmax") else 64
         torch.testing.assert_close(logits, scale * cosine)
         torch.testing.assert_close(result["target_cosine"], cosine[torch.arange(32), y].mean())
     torch.testing.assert_close(result["embedding_norm"], x.norm(dim=1).mean())
@@ -258,6 +262,37 @@ def test_a_label_out_of_range_is_named(label):
     y[3] = label
     with pytest.raises(DataError, match=f"label {label} is out of range: the head has 5 classes"):
         head(x, y)
+
+
+def test_modified_softmax_is_spherefaces_equation_without_a_margin():
+    (x, y), modified, sphere = batch(), build("modified_softmax"), build("sphereface", margin=1.0, annealing=0.0)
+    sphere.load_weight(modified.weight.detach())
+    torch.testing.assert_close(modified(x, y)["loss"], sphere(x, y)["loss"], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("engine", ["full", "chunked", "sampled"])
+def test_softmax_without_its_bias_is_softmax_with_a_bias_of_zero(engine):
+    (x, y), without = batch(), build("softmax", bias=False, engine=engine)
+    with_bias = build("softmax", engine=engine)
+    assert without.bias is None
+    assert "bias" not in without.state_dict()
+    with torch.no_grad():
+        with_bias.bias.zero_()
+        with_bias.load_weight(without.weight)
+    assert torch.equal(with_bias(x, y)["loss"], without(x, y)["loss"])
+    with_bias(x, y)["loss"].backward()
+    share = F.softmax(with_bias.logits(x), dim=1).mean(0) - F.one_hot(y, 5).double().mean(0)
+    torch.testing.assert_close(with_bias.bias.grad, share)
+
+
+@pytest.mark.parametrize("m", [(1.0, 0.3, 0.2), (0.9, 0.4, 0.15)])
+def test_the_papers_combined_margins(m):
+    head, (x, y) = build("combined_margin", m1=m[0], m2=m[1], m3=m[2]), batch()
+    cosine = F.linear(F.normalize(x), F.normalize(head.weight))
+    rows = torch.arange(len(y))
+    turned = m[0] * cosine[rows, y].arccos() + m[1]
+    cosine[rows, y] = torch.where(turned < math.pi, turned.cos(), -turned.cos() - 2) - m[2]
+    torch.testing.assert_close(head(x, y)["loss"], F.cross_entropy(64 * cosine, y))
 
 
 def test_wrong_shapes_are_told():

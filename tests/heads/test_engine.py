@@ -21,10 +21,13 @@ def run(name, engine, x, y, weight, **args):
     """Scalars, gradients and buffers after one training step."""
     head = HEADS.create(name, embedding_dim=x.shape[1], num_classes=len(weight), engine=engine, **args).to(x.dtype)
     head.load_weight(weight)
+    if head.bias is not None:
+        head.bias.data += torch.arange(len(weight))
     x = x.clone().requires_grad_()
     scalars = head(x, y)
     (3 * scalars["loss"]).backward()
-    return scalars | {"by x": x.grad, "by weight": head.weight.grad} | dict(head.named_buffers())
+    gradients = {name: parameter.grad for name, parameter in head.named_parameters()}
+    return scalars | {"by x": x.grad} | gradients | dict(head.named_buffers())
 
 
 @pytest.mark.parametrize("name", NAMES)

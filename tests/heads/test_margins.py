@@ -11,6 +11,7 @@ MARGINS = [
     AngularMargin(m2=0.5),
     AngularMargin(m3=0.35),
     AngularMargin(1.35, 0.5, 0.2),
+    AngularMargin(0.9, 0.4, 0.15),
     AngularMargin(m1=4),
     AngularMargin(m2=3.0),
     AnnealedMargin(4, 0),
@@ -83,7 +84,7 @@ def test_the_angle_has_a_finite_gradient_at_the_ends():
     [
         (lambda: AngularMargin(m2=-0.1), r"m2 \(radians\) must be in \[0, 3.14159\], got -0.1"),
         (lambda: AngularMargin(m2=28.6), r"m2 \(radians\) must be in"),
-        (lambda: AngularMargin(m1=0.9), "m1 must be in"),
+        (lambda: AngularMargin(m1=0.0), "m1 must be in"),
         (lambda: AngularMargin(m3=3), "m3 must be in"),
         (lambda: AngularMargin(gradient="approximate"), "gradient must be one of 'exact', 'straight_through', got"),
         (lambda: AnnealedMargin(annealing=-1), "annealing must be in"),

@@ -14,7 +14,10 @@ NAMES = [name for name in HEADS if "engine" in inspect.signature(HEADS[name]).pa
 
 def make(name, engine):
     torch.manual_seed(3)
-    return HEADS.create(name, embedding_dim=DIM, num_classes=CLASSES, engine=engine).double()
+    head = HEADS.create(name, embedding_dim=DIM, num_classes=CLASSES, engine=engine).double()
+    if head.bias is not None:
+        head.bias.data += torch.arange(CLASSES)[head.shard.first : head.shard.last]
+    return head
 
 
 def compare(rank: int, store: str) -> None:
@@ -38,6 +41,8 @@ def compare(rank: int, store: str) -> None:
         for key in ("loss", "accuracy", "target_cosine"):
             torch.testing.assert_close(got[key], want[key], msg=f"{name} {key} {got[key]} {want[key]}")
         torch.testing.assert_close(shard.weight.grad, whole.weight.grad[classes], msg=f"{name} weight gradient")
+        if shard.bias is not None:
+            torch.testing.assert_close(shard.bias.grad, whole.bias.grad[classes], msg=f"{name} bias gradient")
         # DistributedDataParallel averages over ranks, hence the factor.
         torch.testing.assert_close(my_x.grad / RANKS, all_x.grad[mine], msg=f"{name} embedding gradient")
         torch.testing.assert_close(dict(shard.named_buffers()), dict(whole.named_buffers()))

@@ -8,6 +8,7 @@ from PIL import Image
 import facetx
 from facetx.config import check_settings
 from facetx.errors import CheckpointError, DataError, UnknownNameError
+from facetx.inference import images
 from facetx.inference.model import FaceModel
 from facetx.training import start_run
 
@@ -91,6 +92,26 @@ def test_square_faces_of_another_size_are_resized(run_folder, faces, tmp_path):
         model.evaluate("lfw", **lfw, size=112)
 
 
+def test_files_are_read_as_they_are_asked_for(faces, monkeypatch):
+    reads = []
+    read = images.read_image
+    monkeypatch.setattr(images, "read_image", lambda path: reads.append(path) or read(path))
+    given = images.GivenImages((str(p) for p in sorted(faces.rglob("*.png"))), 32)
+    assert reads == []
+    assert given[7]["image"].shape == (32, 32, 3)
+    assert reads == [given.images[7]] == [given.describe(7)]
+
+
+def test_a_picture_with_a_tag_is_turned(tmp_path):
+    turned = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    tag = Image.Exif()
+    tag[0x0112] = 6  # to be turned by a quarter, clockwise
+    Image.fromarray(turned).save(tmp_path / "a.png", exif=tag)
+    with Image.open(tmp_path / "a.png") as image:
+        given = images.GivenImages(image, 32)
+        np.testing.assert_array_equal(given[0]["image"], np.rot90(turned, -1))
+
+
 def test_compare_takes_the_keypoints_that_a_backbone_needs():
     sizes = {"image_size": 32, "depth": 1}
     model = FaceModel(facetx.create_backbone("vit_kprpe_tiny", **sizes), "cpu")
@@ -127,7 +148,7 @@ def test_evaluate_by_name(run_folder, faces):
     args = {"root": str(faces), "part": "all", "folds": 2, "pairs_per_fold": 5}
     result = facetx.load_model(run_folder).evaluate("folder_pairs", **args)
     assert result.accuracy.mean > 0.8
-    assert "TAR at FAR" in result.table()
+    assert "TAR at FAR" in result.table().text()
 
 
 @pytest.mark.parametrize(
@@ -138,7 +159,8 @@ def test_evaluate_by_name(run_folder, faces):
         (torch.zeros(3, 32, 32), "got torch.float32"),
         (7, "got int"),
         ([], "no images were given"),
-        (np.zeros((40, 32, 3), np.uint8), "32x40.* 32x32"),
+        (np.zeros((40, 32, 3), np.uint8), r"image 1: the image is 32x40.* 32x32 .*\(scripts/prepare_data.py align\)"),
+        (["nowhere.jpg", 7], "image 2: an image is a path.*; got int"),
         ("nowhere.jpg", "nowhere.jpg: no such file"),
     ],
 )

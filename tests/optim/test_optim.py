@@ -3,6 +3,8 @@
 import math
 
 import pytest
+import timm
+import timm.optim
 import torch
 from torch import nn
 
@@ -54,6 +56,27 @@ def test_norms_biases_positions_and_tokens_do_not_decay():
     assert sum(p.numel() for g in (decays, stays) for p in g["params"]) == sum(p.numel() for p in model.parameters())
     model.tokens.requires_grad_(False)
     assert "tokens.proj.weight" not in parameter_groups(model, 0.05)[0]["names"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kept"),
+    [
+        ("vit_tiny_patch16_224", {"img_size": 32, "depth": 1, "embed_dim": 12}, {"pos_embed", "cls_token"}),
+        ("vit_tiny_patch16_224", {"img_size": 32, "depth": 1, "embed_dim": 12, "reg_tokens": 2}, {"reg_token"}),
+        (
+            "swin_tiny_patch4_window7_224",
+            {"img_size": 56, "depths": (1,), "embed_dim": 12, "num_heads": (2,)},
+            {"layers.0.blocks.0.attn.relative_position_bias_table"},
+        ),
+    ],
+)
+def test_what_timm_keeps_from_decay_does_not_decay(name, options, kept):
+    model = timm.create_model(name, num_classes=0, **options)
+    ours = {n.removeprefix("0.") for n in parameter_groups(nn.Sequential(model), 0.05)[1]["names"]}
+    assert kept <= ours
+    assert all(model.get_parameter(n).ndim > 1 for n in kept)  # by its shape alone it would decay
+    theirs = timm.optim.param_groups_weight_decay(model, 0.05, no_weight_decay_list=model.no_weight_decay())
+    assert {id(model.get_parameter(n)) for n in ours} == {id(p) for p in theirs[0]["params"]}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS.names())
@@ -120,7 +143,7 @@ def test_the_moving_average_is_one():
             for p in module.parameters():
                 p.add_(torch.randn_like(p))
             module[1].running_mean.add_(1)
-        average.update(module, step)
+        average.update(module, step, torch.tensor(True))
         decay = min(0.9, (1 + step) / (10 + step))
         for name, value in module.state_dict().items():
             expected[name] = (
@@ -128,6 +151,9 @@ def test_the_moving_average_is_one():
             )
     for name, value in expected.items():
         torch.testing.assert_close(average.state[name], value)
+    before = {k: v.clone() for k, v in average.state.items()}
+    average.update(module, 30, torch.tensor(False))
+    assert all(torch.equal(average.state[k], before[k]) for k in before if k.startswith("0."))
     own = module[0].weight.clone()
     with averaged(module, average):
         assert torch.equal(module[0].weight, average.state["0.weight"])

@@ -9,17 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Blocks
 from PIL import Image
 
+from facetx.data.align import ARCFACE
 from facetx.data.formats.codec import encode_png
 from facetx.data.formats.recordio import Record, RecordWriter
 from facetx.data.lists.image_lists import write_list
 from facetx.data.lists.landmarks import COLUMNS, write_landmarks
+from facetx.data.lists.pairs import Pairs, read_pairs, write_key_pairs
 from facetx.data.sets.bins import write_bin
 from facetx.data.sets.folder import ImageFolder
 from facetx.data.sets.packed import Packed
 from facetx.errors import ConfigError, DataError
-from facetx.files import draft_file, write_file
+from facetx.files import draft_file, lock, write_file
+from facetx.inference.model import FaceModel
 from facetx.prepare import align as prepare_align
 from facetx.prepare import convert as prepare_convert
 from facetx.prepare.align import align_set
@@ -128,7 +132,7 @@ def test_a_split_is_whole_or_not_there(photos, csv, tmp_path, monkeypatch, kind,
     source = open_source(photos, csv("a.csv", 0))
     whole = split(source, tmp_path / "whole", 0.4, 1, kind)
     again = [source, tmp_path / "parts", 0.4, 1, kind, tmp_path / "report.json"]
-    killed(monkeypatch, (prepare_convert, "convert"), after, lambda: split(*again))
+    killed(monkeypatch, (prepare_convert, "_write"), after, lambda: split(*again))
     assert not (tmp_path / "parts").exists()
     assert not (tmp_path / "report.json").exists()
     report = split(*again)
@@ -137,7 +141,7 @@ def test_a_split_is_whole_or_not_there(photos, csv, tmp_path, monkeypatch, kind,
     assert list(report.dropped) == ["person_1/1.png"]
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
     assert json.loads((tmp_path / "report.json").read_text())["facts"] == report.facts
-    with pytest.raises(DataError, match="parts: exists; name another folder"):
+    with pytest.raises(DataError, match="parts: exists; name another place"):
         split(*again)
 
 
@@ -232,6 +236,120 @@ def test_pairs_that_lfws_form_cannot_hold_come_back(tmp_path):
     assert not list((tmp_path / "parts").rglob("pairs.txt"))
 
 
+def test_five_folds_stay_five(tmp_path):
+    """From a list to a .bin, a folder, and both again: one accuracy, over folds that no order foretells."""
+    rng = np.random.default_rng(0)
+    keys = []
+    for who in "abcdef":
+        pattern = rng.integers(0, 256, (4, 4, 3)).repeat(8, 0).repeat(8, 1)
+        (tmp_path / "images" / who).mkdir(parents=True)
+        for i in range(5):
+            image = np.clip(pattern + rng.normal(0, 1500, pattern.shape), 0, 255).astype(np.uint8)
+            (tmp_path / f"images/{who}/{i}.png").write_bytes(encode_png(image))
+            keys.append(f"{who}/{i}")
+    drawn = [(a, b) for a in range(30) for b in range(a + 1, 30)]
+    same = [p for p in drawn if p[0] // 5 == p[1] // 5][:60]
+    other = [drawn[i] for i in rng.permutation(len(drawn)) if drawn[i][0] // 5 != drawn[i][1] // 5][:60]
+    pairs = Pairs(
+        [keys[a] for a, _ in same + other], [keys[b] for _, b in same + other],
+        np.arange(120) < 60, np.arange(120) % 5,
+    )  # fmt: skip
+    write_key_pairs(tmp_path / "pairs.txt", pairs)
+
+    def accuracy(images, listed):
+        result = FaceModel(Blocks(), "cpu").evaluate("lfw", images=str(tmp_path / images), pairs=str(tmp_path / listed))
+        return result.accuracy.mean, result.accuracy.std
+
+    before = accuracy("images", "pairs.txt")
+    report = convert(open_source(tmp_path / "images"), tmp_path / "a.bin", pairs=tmp_path / "pairs.txt")
+    assert report.facts["pairs"] == "120 in 5 folds, which a.pairs.txt keeps: a .bin has none"
+    convert(open_source(tmp_path / "a.bin"), tmp_path / "folder")
+    assert read_pairs(tmp_path / "folder/pairs.txt").fold.tolist() == pairs.fold.tolist()
+    assert accuracy("folder", "folder/pairs.txt") == before
+    assert 0.55 < before[0] < 0.95
+    convert(open_source(tmp_path / "folder"), tmp_path / "b.bin")
+    convert(open_source(tmp_path / "b.bin"), tmp_path / "again")
+    assert accuracy("again", "again/pairs.txt") == before
+
+    packed = convert(open_source(tmp_path / "folder"), tmp_path / "a.packed")
+    assert packed.facts["pairs"] == "120 left out: the format holds none"
+    (tmp_path / "a.pairs.txt").unlink()
+    foreign = open_source(tmp_path / "a.bin")
+    assert foreign.pairs.fold.tolist() == np.repeat(range(10), 12).tolist()
+    report = convert(foreign, tmp_path / "foreign")
+    assert report.facts["folds"] == "10 contiguous ones, as InsightFace takes them: none are in the files"
+
+
+def test_folds_beside_a_bin_are_its_own(tmp_path):
+    for name, same in (("a", [True, True, False, False]), ("b", [True, False, True, False])):
+        (tmp_path / name).mkdir()
+        for i in range(5):
+            (tmp_path / f"{name}/{i}.png").write_bytes(png(i))
+        listed = Pairs([f"{name}/0"] * 4, [f"{name}/{i}" for i in range(1, 5)], np.array(same), np.array([0, 1, 0, 1]))
+        write_key_pairs(tmp_path / f"{name}/pairs.txt", listed)
+        source = open_source(tmp_path)
+        assert source.pairs is None
+        convert(source, tmp_path / f"{name}.bin", pairs=tmp_path / f"{name}/pairs.txt")
+    shutil.copy(tmp_path / "a.pairs.txt", tmp_path / "b.pairs.txt")
+    with pytest.raises(DataError, match=r"b.pairs.txt: its 4 pairs are not the 4 of b.bin, whose folds it should hold"):
+        open_source(tmp_path / "b.bin")
+    (tmp_path / "b.bin").unlink()
+    with pytest.raises(DataError, match=r"b.pairs.txt: exists, and is where the folds of b.bin go"):
+        convert(source, tmp_path / "b.bin", pairs=tmp_path / "b/pairs.txt")
+    (tmp_path / "a.bin").unlink()  # as if its try had been killed
+    convert(source, tmp_path / "a.bin", pairs=tmp_path / "a/pairs.txt")
+    assert open_source(tmp_path / "a.bin").pairs.fold.tolist() == [0, 1, 0, 1]
+
+
+def test_a_folder_says_of_its_pairs_where_they_are_none_of_its_images(photos):
+    for text, words in (
+        ("first\tsecond\tsame\tfold\nperson_0/0\tx/1\t0\t1\n", "names 1 images that are not in the folder: x/1"),
+        ("x y\n", "pairs.txt:1: expected"),
+    ):
+        (photos / "pairs.txt").write_text(text)
+        source = open_source(photos)
+        assert source.pairs is None
+        assert words in source.skipped["pairs.txt"]
+
+
+def test_a_dropped_image_costs_pairs_only_where_they_name_it(photos, tmp_path):
+    pairs = Pairs(["person_0/0"], ["person_0/1"], np.array([True]), np.array([0]))
+    write_key_pairs(photos / "pairs.txt", pairs)
+    (photos / "person_2/0.png").write_bytes(b"no image")
+    assert convert(open_source(photos), tmp_path / "a").facts["pairs"].startswith("1 in pairs.txt")
+    (photos / "person_0/1.png").write_bytes(b"no image")
+    report = convert(open_source(photos), tmp_path / "b")
+    assert report.facts["pairs"] == "left out: 1 images that they name were dropped, person_0/1"
+
+
+def test_what_another_process_is_writing_is_left_to_it(faces, tmp_path):
+    points = np.tile(ARCFACE.astype(np.float32) / 4, (30, 1, 1))
+    write_landmarks(tmp_path / "a.csv", NAMES, points)
+    source, out = open_source(faces, tmp_path / "a.csv"), tmp_path / "out"
+    work = (
+        *(lambda kind=kind: convert(source, out, kind) for kind in ("folder", "rec", "packed", "list")),
+        lambda: split(source, out, 0.4, 1),
+        lambda: align_set(source, out, 32),
+    )
+    with lock(out):
+        for write in work:
+            with pytest.raises(DataError, match=f"out: is being written by process {os.getpid()}"):
+                write()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv"]
+
+
+def test_verify_counts_what_a_tag_turns(photos):
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    for i in (1, 3):
+        with Image.open(photos / f"person_0/{i}.png") as image:
+            image.convert("RGB").save(photos / f"person_0/{i}.jpg", exif=tag)
+    tag[0x0112] = 1
+    with Image.open(photos / "person_0/4.png") as image:
+        image.save(photos / "person_0/5.png", exif=tag)
+    assert verify(open_source(photos)).facts["turned"] == {"images": 2, "list": ["person_0/1.jpg", "person_0/3.jpg"]}
+
+
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
@@ -260,7 +378,7 @@ def test_what_is_no_image_of_an_identity_is_named(photos, tmp_path):
     source = open_source(photos)
     assert source.skipped == {
         "README": "not a folder of an identity",
-        "person_0/9.gif": "not one of .bmp, .jpeg, .jpg, .pbm, .pgm, .png, .ppm, .tif, .tiff, .webp",
+        "person_0/9.gif": "not one of .bmp, .jfif, .jpeg, .jpg, .pbm, .pgm, .png, .ppm, .tif, .tiff, .webp",
         "person_1/deeper": "a folder inside an identity's",
         "person_9": "holds no image",
         "root.png": "in no identity's folder",
@@ -337,8 +455,9 @@ def test_shards(tmp_path):
         open_source(tmp_path / "a-0.tar")
 
 
-def test_align_is_not_gone_on_with_where_an_image_was_replaced(photos, csv, tmp_path, monkeypatch):
-    rows = csv("a.csv", 0)
+def test_align_is_not_gone_on_with_where_an_image_was_replaced(photos, tmp_path, monkeypatch):
+    write_landmarks(tmp_path / "a.csv", NAMES, np.tile(ARCFACE.astype(np.float32) / 4, (30, 1, 1)))
+    rows = tmp_path / "a.csv"
     align = lambda: align_set(open_source(photos, rows), tmp_path / "out", 32)  # noqa: E731
     killed(monkeypatch, (prepare_align, "write_file"), 20, align)
     shutil.copy(photos / "person_5/0.png", photos / "person_0/1.png")
@@ -390,10 +509,12 @@ def test_keypoints_are_shares_of_the_width_and_the_height(tmp_path):
     points = np.tile(np.float32([10, 15]), (2, 5, 1))
     write_landmarks(tmp_path / "a.csv", ["a/0.png", "b/0.png"], points)
     folder = ImageFolder(str(tmp_path / "photos"), landmarks=str(tmp_path / "a.csv"))
-    convert(open_source(tmp_path / "photos", tmp_path / "a.csv"), tmp_path / "set", "packed", size=8)
+    convert(open_source(tmp_path / "photos", tmp_path / "a.csv"), tmp_path / "set", "packed")
     for keypoints in (folder[1]["keypoints"], Packed(tmp_path / "set")[1]["keypoints"]):
         assert keypoints.dtype == np.float32
         assert keypoints.tolist() == [[0.25, 0.75]] * 5
+    with pytest.raises(DataError, match="40x20 pixels: not square, and resized to a square it would be squashed"):
+        convert(open_source(tmp_path / "photos"), tmp_path / "small", "packed", size=8)
 
 
 def test_the_terminal_has_one_fact_a_line_and_each_name_once():
@@ -425,6 +546,22 @@ def test_the_terminal_has_one_fact_a_line_and_each_name_once():
     assert lines[:5] == ["source   a.rec", "images   9", "written  b", "kept     6", "dropped  3"]
     assert lines[5:7] == [f"  {name}: {why}" for name, why in list(dropped.items())[:2]]
     assert max(map(len, lines)) < 220
+
+
+def test_names_do_not_speak_to_the_terminal(faces, tmp_path):
+    names = {"a\x1b[2J": "0.png", os.fsdecode(b"caf\xe9"): "1\r.png", "new\nline": "2.png"}
+    for identity, name in names.items():
+        (tmp_path / "set" / identity).mkdir(parents=True)
+        (tmp_path / "set" / identity / name).write_bytes(b"no image")
+    shutil.copytree(faces / "person_0", tmp_path / "set/b")
+    source = open_source(tmp_path / "set")
+    text = convert(source, tmp_path / os.fsdecode(b"out\xe9")).text()
+    assert "a\\x1b[2J/0.png: cannot be read" in text or "a\\x1b[2J/0.png: is no image" in text
+    assert "caf\\udce9/1\\r.png" in text
+    assert "new\\nline/2.png" in text
+    assert "out\\udce9" in text
+    assert all(line.isprintable() for line in text.splitlines())
+    text.encode()  # nothing in it stops a print
 
 
 def test_verify_writes_its_report(faces, tmp_path):

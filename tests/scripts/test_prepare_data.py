@@ -24,6 +24,7 @@ from facetx.errors import DataError
 from facetx.prepare import convert as prepare_convert
 from facetx.prepare.align import align_set
 from facetx.prepare.convert import convert, split
+from facetx.prepare.outliers import Bounds
 from facetx.prepare.sources import open_source
 from facetx.prepare.verify import near_duplicates, verify
 from facetx.training.run import start_run
@@ -133,6 +134,17 @@ def test_packed_and_back(faces, tmp_path):
     again = ImageFolder(str(tmp_path / "again"))
     assert [p.name for p in again.paths] == [p.name for p in folder.paths]
     assert all(np.array_equal(again[i]["image"], folder[i]["image"]) for i in range(30))
+
+
+def test_two_packs_on_one_target_leave_one_whole_pack(faces, tmp_path):
+    command = [sys.executable, str(ROOT / "scripts/prepare_data.py"), "pack", faces, tmp_path / "set"]
+    both = [subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted((process.wait(120), process.stderr.read()) for process in both)
+    assert [code for code, _ in said] == [0, 2]
+    assert "set: is being written by process" in said[1][1] or "set: exists" in said[1][1]
+    data, folder = Packed(tmp_path / "set"), ImageFolder(str(faces))
+    assert all(np.array_equal(data[i]["image"], folder[i]["image"]) for i in range(30))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["set", "set.report.json"]
 
 
 def test_keypoints_are_packed(faces, tmp_path):
@@ -251,7 +263,7 @@ def test_align_by_other_landmarks_starts_anew(faces, tmp_path):
     align_set(a, tmp_path / "out", 32)
     align_set(b, tmp_path / "expected", 32)
     (tmp_path / "out").rename(tmp_path / "out.part")
-    (tmp_path / "out.part/.source").write_text(f"{a.fingerprint()} 32 None landmarks")
+    (tmp_path / "out.part/.source").write_text(f"{a.fingerprint()} 32 None landmarks {Bounds()}")
     align_set(b, tmp_path / "out", 32)
     assert files(tmp_path / "out") == files(tmp_path / "expected")
 

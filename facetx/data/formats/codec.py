@@ -1,10 +1,11 @@
 """Encoded images, the bytes of a JPEG or PNG file, to pixels and back."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from facetx.errors import DataError
 
@@ -20,6 +21,8 @@ file that claims to be large would fill the memory."""
 MAX_WORK = 2**33
 """Pixels times passes. A progressive JPEG is drawn in some 10 passes; damage can ask for one for every 16 bytes."""
 SCAN = b"\xff\xda"
+TURNED, SIDEWAYS = range(2, 9), range(5, 9)
+"""Values of EXIF's tag of orientation: all that are not upright, and those with width and height exchanged."""
 
 SIGNATURES = {
     ".jpg": (b"\xff\xd8\xff",),
@@ -34,7 +37,7 @@ SIGNATURES = {
 
 
 def decode_image(data: bytes, where: str, size: int | None = None) -> NDArray[np.uint8]:
-    """Encoded bytes as uint8 RGB (H, W, 3), resized to ``size`` pixels a side where given.
+    """Encoded bytes as uint8 RGB (H, W, 3), turned as their EXIF tag says, resized to ``size`` pixels a side if given.
 
     Raises ``DataError`` that begins with ``where``.
     """
@@ -47,13 +50,48 @@ def decode_image(data: bytes, where: str, size: int | None = None) -> NDArray[np
                 )
             if image.format in ("JPEG", "MPO") and pixels * data.count(SCAN) > MAX_WORK:
                 raise DataError(f"{where}: is drawn in {data.count(SCAN)} passes; save it anew")
-            rgb = _eight_bits(image, where).convert("RGB")
-            return np.array(rgb if size is None else rgb.resize((size, size), Image.Resampling.BILINEAR))
+            rgb = _eight_bits(_upright(image), where).convert("RGB")
+            return np.array(rgb if size is None else _resized(rgb, size, where))
     except DataError:
         raise
     except Exception as error:  # Pillow's readers raise struct.error, zlib.error, EOFError, ... on damaged files
         reason = str(error).split(" <")[0] if data else "it holds no bytes"  # without the address of the buffer
         raise DataError(f"{where}: cannot be read as an image ({reason}); replace or delete it") from error
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of an image file as ``decode_image`` gives it, by its header. Raises ``DataError``."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
+            return image.size[::-1] if turned else image.size
+    except Exception as error:  # as above
+        raise DataError(f"{path}: cannot be read as an image ({error}); replace or delete it") from error
+
+
+def is_turned(data: bytes) -> bool:
+    """Whether a tag says that encoded bytes are to be turned."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return image.getexif().get(ExifTags.Base.Orientation, 1) in TURNED
+    except Exception:  # no image, which whoever decodes it says
+        return False
+
+
+def _resized(image: Image.Image, size: int, where: str) -> Image.Image:
+    if image.width != image.height:
+        raise DataError(
+            f"{where}: is {image.width}x{image.height}, and would be squashed to {size}x{size}; align the faces "
+            "(scripts/prepare_data.py align), cut the files square, or give no size and train with the transforms "
+            f"{{name: center_crop, args: {{size: {min(image.size)}}}}} and {{name: resize, args: {{size: {size}}}}}"
+        )
+    return image if image.width == size else image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF tag says, in which cameras tell how they were held."""
+    tag = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return ImageOps.exif_transpose(image) if tag in TURNED else image
 
 
 def _eight_bits(image: Image.Image, where: str) -> Image.Image:

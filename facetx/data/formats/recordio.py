@@ -112,7 +112,12 @@ class RecordFile:
         in_file = np.argsort(self.offsets)
         self._ends = np.empty_like(self.offsets)  # (N,) where the next record of the file begins
         self._ends[in_file] = np.append(self.offsets[in_file[1:]], self._file.size)
-        self._payload(last, self._file.size)
+        _, end = self._payload(last, self._file.size)
+        if end < self._file.size:
+            raise DataError(
+                f"{self.path}: {self._file.size - end} bytes follow the last record that {index.name} names, up "
+                f"to byte {end}; the .idx is cut off, or the two are not of one set; {REMAKE}"
+            )
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facetx.data.sets.folder import EXTENSIONS
+from facetx.data.lists.folders import EXTENSIONS
 from facetx.errors import DataError, some
 from facetx.files import write_file
 
@@ -126,9 +126,40 @@ def write_pairs(path: str | Path, pairs: Pairs) -> None:
 
 def write_key_pairs(path: str | Path, pairs: Pairs) -> None:
     """Writes any pairs in the second form, which ``read_pairs`` takes back; the file appears whole or not at all."""
+    write_file(path, key_pairs_text(pairs))
+
+
+def key_pairs_text(pairs: Pairs) -> bytes:
+    """The content of a file of the second form."""
     rows = zip(pairs.first, pairs.second, pairs.same.astype(int).tolist(), pairs.fold.tolist())
     lines = ["\t".join(COLUMNS), *(f"{first}\t{second}\t{same}\t{fold + 1}" for first, second, same, fold in rows)]
-    write_file(path, ("\n".join(lines) + "\n").encode())
+    return ("\n".join(lines) + "\n").encode()
+
+
+def beside_bin(path: str | Path) -> Path:
+    """Where facetx keeps the pairs of a verification file (``.bin``), in the second form: its format has no folds."""
+    return Path(path).with_suffix(".pairs.txt")
+
+
+def pairs_of_bin(path: str | Path, same: NDArray[np.bool_]) -> Pairs | None:
+    """The pairs beside a verification file, None where there are none.
+
+    Args:
+        path: Of the ``.bin``.
+        same: (N,) of its pairs.
+
+    Raises ``DataError`` where the pairs are those of another file.
+    """
+    beside = beside_bin(path)
+    if not beside.exists():
+        return None
+    pairs = read_pairs(beside)
+    if not np.array_equal(pairs.same, same):
+        raise DataError(
+            f"{beside}: its {len(pairs)} pairs are not the {len(same)} of {Path(path).name}, whose folds it should "
+            "hold; take it away, or convert the images to the .bin anew"
+        )
+    return pairs
 
 
 def find_images(root: str | Path, keys: Iterable[str]) -> dict[str, Path]:

@@ -1,1 +1,28 @@
-"""Kinds of data sets, one a file."""
+"""Kinds of data sets, one a file, and here the table of their names."""
+
+from collections.abc import Callable
+
+from facetx.data.base import FaceDataset
+from facetx.data.sets.folder import ImageFolder
+from facetx.data.sets.hugging_face import HuggingFaceFolder
+from facetx.data.sets.image_list import CelebA, ImageList
+from facetx.data.sets.packed import Packed
+from facetx.data.sets.records import RecordFaces
+from facetx.data.sets.shards import Shards
+from facetx.data.synthetic.faces import SyntheticFaces
+from facetx.registry import Registry
+
+DATASETS: Registry[Callable[..., FaceDataset]] = Registry(
+    "data set",
+    {
+        "image_folder": ImageFolder,
+        "recordio": RecordFaces,
+        "packed": Packed,
+        "image_list": ImageList,
+        "webdataset": Shards,
+        "hugging_face": HuggingFaceFolder,
+        "celeba": CelebA,
+        "synthetic_faces": SyntheticFaces,
+    },
+    base=FaceDataset,
+)

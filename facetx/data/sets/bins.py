@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import decode_image
 from facetx.data.formats.mapped import MappedFile
 from facetx.data.formats.pickles import Array, Span, read_pickle
@@ -18,7 +19,7 @@ from facetx.errors import DataError
 from facetx.files import draft_file
 
 
-class BinImages:
+class BinImages(FaceDataset):
     """The 2N images of a verification file as a data set without identities.
 
     Args:
@@ -58,18 +59,13 @@ class BinImages:
                 return span
         raise DataError(f"{self.describe(index)}: expected bytes or an array of uint8, found {type(image).__name__}")
 
-    def __len__(self) -> int:
-        return len(self._spans)
-
     def encoded(self, index: int) -> bytes:
-        """The bytes of the image's file."""
         return self._spans[index].read(self.file)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Sample:
         return {"image": decode_image(self.encoded(index), self.describe(index), self.size), "label": 0}
 
     def describe(self, index: int) -> str:
-        """Where item ``index`` comes from, for messages."""
         return f"{self.file.path}, image {index + 1} (pair {index // 2 + 1})"
 
 

@@ -1,19 +1,20 @@
 """Images in folders: one folder an identity, or a plain list of files."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from PIL import Image
 
-from facetx.data.formats.codec import decode_image
+from facetx.data.base import FaceDataset, Sample
+from facetx.data.formats.codec import decode_image, image_size
+from facetx.data.formats.paths import Paths
+from facetx.data.lists.folders import EXTENSIONS, list_identities
 from facetx.data.lists.landmarks import landmarks_of, relative
 from facetx.errors import DataError
 from facetx.files import read_file
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pbm", ".pgm", ".ppm", ".tif", ".tiff"})
 
 
 def read_image(path: str | Path, size: int | None = None) -> np.ndarray:
@@ -24,43 +25,48 @@ def read_image(path: str | Path, size: int | None = None) -> np.ndarray:
     return decode_image(read_file(path), str(path), size)
 
 
-class ImageFiles:
+class ImageFiles(FaceDataset):
     """A list of image files as a data set without identities.
 
     Args:
         paths: Files, in the order of the items.
         name: For logs and messages.
         size: Pixels a side to resize to, antialiased; as the files are, unless given.
-        keypoints: (N, 5, 2), (x, y) in pixels of the files.
+        keypoints: (N, 5, 2), (x, y) in pixels of the files, turned as their tags say.
 
-    Items: ``{"image": uint8 RGB (H, W, 3), "label": int}``, and ``"keypoints"``, (5, 2) float32 in [0, 1], where given.
+    Items: ``image`` and ``label``, and ``keypoints`` where given.
     """
 
-    def __init__(self, paths: Sequence[Path], name: str, size: int | None = None, keypoints: np.ndarray | None = None):
-        self.paths = list(paths)
+    def __init__(
+        self,
+        paths: Sequence[str | Path] | Paths,
+        name: str,
+        size: int | None = None,
+        keypoints: np.ndarray | None = None,
+    ):
+        self.paths = paths if isinstance(paths, Paths) else Paths.of(paths)
         self.name = name
         self.size = size
         self.keypoints = keypoints
         self.labels = np.zeros(len(self.paths), np.int64)
         self.num_classes = 1
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        item = {"image": read_image(self.paths[index], self.size), "label": int(self.labels[index])}
+    def __getitem__(self, index: int) -> Sample:
+        path = self.paths[index]
+        item = {"image": read_image(path, self.size), "label": int(self.labels[index])}
         if self.keypoints is not None:
-            with Image.open(self.paths[index]) as image:  # its header only
-                item["keypoints"] = relative(self.keypoints[index], *image.size)
+            item["keypoints"] = relative(self.keypoints[index], *image_size(path))
         return item
 
     def encoded(self, index: int) -> bytes:
-        """The bytes of the image's file."""
         return read_file(self.paths[index])
 
     def describe(self, index: int) -> str:
-        """Where item ``index`` comes from, for messages."""
         return str(self.paths[index])
+
+    def key(self, index: int) -> str:
+        path = self.paths[index]
+        return f"{path.parent.name}/{path.name}"
 
 
 class ImageFolder(ImageFiles):
@@ -101,11 +107,9 @@ class ImageFolder(ImageFiles):
         for share, value in (("val_identities", val_identities), ("test_images", test_images)):
             if not 0 <= value < 1:
                 raise DataError(f"{share} must be at least 0 and below 1, got {value}")
-        found: dict[str, list[Path]] = {}
-        for identity in sorted(p for p in folder.iterdir() if p.is_dir()):
-            files = sorted(p for p in identity.iterdir() if p.suffix.lower() in EXTENSIONS)
-            if files:
-                found[identity.name] = files
+        listing = list_identities(folder)
+        listing.warn(root)
+        found = listing.images
         if not found:
             raise DataError(
                 f"{root}: holds no images; expected {root}/<identity>/<image> with one of the endings "
@@ -125,26 +129,26 @@ class ImageFolder(ImageFiles):
         if images != "all":
             name += f", {images} images"
             found = {who: _share_of(files, test_images, seed, images == "test") for who, files in found.items()}
-        paths = [p for files in found.values() for p in files]
-        if not paths:
+        names = [f"{who}/{name}" for who, files in found.items() for name in files]
+        if not names:
             raise DataError(f"{root}: at test_images={test_images} no identity has a {images} image; raise the share")
         keypoints = None
         if landmarks is not None:
-            keypoints, _ = landmarks_of(landmarks, [p.relative_to(folder).as_posix() for p in paths])
-        super().__init__(paths, name, size, keypoints)
+            keypoints, _ = landmarks_of(landmarks, names)
+        super().__init__(Paths(folder, names), name, size, keypoints)
         self.identities = list(found)
         self.labels = np.repeat(np.arange(len(found)), [len(files) for files in found.values()])
         self.num_classes = len(found)
 
 
-def _share_of(files: list[Path], test: float, seed: int, held_out: bool) -> list[Path]:
+def _share_of(files: list[str], test: float, seed: int, held_out: bool) -> list[str]:
     """One identity's images in the test share, or those that are not, sorted."""
-    by_hash = sorted(files, key=lambda p: unit_hash(p.name, seed))
+    by_hash = sorted(files, key=lambda name: unit_hash(name, seed))
     count = int(len(files) * test)
     return sorted(by_hash[:count] if held_out else by_hash[count:])
 
 
 def unit_hash(name: str, seed: int) -> float:
     """A number in [0, 1) that follows from a name and a seed alone."""
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}:".encode() + os.fsencode(name)).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,16 +1,16 @@
 """Folders of the Hugging Face ``datasets`` library (``pip install facetx[hf]``)."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import decode_image
 from facetx.errors import DataError
 from facetx.files import read_file
 
 
-class HuggingFaceFolder:
+class HuggingFaceFolder(FaceDataset):
     """A folder that ``save_to_disk`` wrote, or one that ``load_dataset`` reads (Parquet, image folders).
 
     Args:
@@ -21,7 +21,7 @@ class HuggingFaceFolder:
         size: Pixels a side to resize to; as the images are, unless given.
 
     Attributes:
-        identities: (C,) value of the column of each class.
+        stored: (C,) value of the column of each class; ``identities`` are these as text.
 
     Raises ``DataError`` where ``datasets`` is not installed, the folder, split or a column is not there, or a column
     holds something else.
@@ -67,14 +67,11 @@ class HuggingFaceFolder:
                 raise DataError(
                     f"{path}, row {row}: the column {label!r} holds {repr(value)[:80]}, no whole number and no name"
                 )
-        self.identities, self.labels = np.unique(np.array(stored), return_inverse=True)
+        self.stored, self.labels = np.unique(np.array(stored), return_inverse=True)
+        self.identities = self.stored.astype(str).tolist()
         self.num_classes = len(self.identities)
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def encoded(self, index: int) -> bytes:
-        """The bytes of the image's file."""
         stored = self._data[index][self._image]
         data: bytes | None = stored and stored["bytes"]
         if data is not None:
@@ -83,10 +80,9 @@ class HuggingFaceFolder:
             raise DataError(f"{self.describe(index)}: has no image")
         return read_file(stored["path"])
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Sample:
         image = decode_image(self.encoded(index), self.describe(index), self.size)
         return {"image": image, "label": int(self.labels[index])}
 
     def describe(self, index: int) -> str:
-        """Where item ``index`` comes from, for messages."""
         return f"{self.path}, row {index}"

@@ -1,10 +1,12 @@
 """The images of a list file, and CelebA by its annotations."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from facetx.data.base import Sample
+from facetx.data.formats.paths import Paths
 from facetx.data.lists.image_lists import read_attributes, read_list
 from facetx.data.sets.folder import ImageFiles
 from facetx.errors import DataError
@@ -19,15 +21,16 @@ class ImageList(ImageFiles):
         size: Pixels a side to resize to; as the files are, unless given.
 
     Attributes:
-        identities: (C,) label in the file of each class.
+        stored: (C,) label in the file of each class; ``identities`` are these as text.
     """
 
     def __init__(self, path: str, root: str | None = None, size: int | None = None):
         folder = Path(path).parent if root is None else Path(root)
         paths, labels = read_list(path)
-        super().__init__([folder / p for p in paths], Path(path).stem, size)
-        self.identities, self.labels = np.unique(labels, return_inverse=True)
-        self.num_classes = len(self.identities)
+        super().__init__(Paths(folder, paths), Path(path).stem, size)
+        self.stored, self.labels = np.unique(labels, return_inverse=True)
+        self.identities = list(map(str, self.stored.tolist()))
+        self.num_classes = len(self.stored)
 
 
 PARTITIONS = {"train": 0, "val": 1, "test": 2}
@@ -58,7 +61,8 @@ class CelebA(ImageFiles):
         size: int | None = None,
     ):
         folder = Path(root)
-        self.attribute_names, rows = read_attributes(folder / "list_attr_celeba.txt")
+        attributes, rows = read_attributes(folder / "list_attr_celeba.txt")
+        self.attribute_names = tuple(attributes)
         identity = dict(zip(*read_list(folder / "identity_CelebA.txt")))
         partition = dict(zip(*read_list(folder / "list_eval_partition.txt")))
         for name in rows:
@@ -67,10 +71,11 @@ class CelebA(ImageFiles):
         names = [name for name in rows if part == "all" or partition[name] == PARTITIONS[part]]
         if not names:
             raise DataError(f"{root}: list_eval_partition.txt puts no image into {part!r} ({PARTITIONS})")
-        super().__init__([folder / images / name for name in names], f"celeba/{part}", size)
+        super().__init__(Paths(folder / images, names), f"celeba/{part}", size)
         self.attributes = np.stack([rows[name] for name in names])
-        self.labels = np.unique([identity[name] for name in names], return_inverse=True)[1]
-        self.num_classes = int(self.labels.max()) + 1
+        stored, self.labels = np.unique([identity[name] for name in names], return_inverse=True)
+        self.identities = list(map(str, stored.tolist()))
+        self.num_classes = len(stored)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Sample:
         return {**super().__getitem__(index), "attributes": self.attributes[index]}

@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import MAX_PIXELS, resize
 from facetx.errors import DataError
+from facetx.files import draft_place
 
 FORMAT = "facetx-packed-1"
 HEADER_BYTES = 128
 
 
-class Packed:
+class Packed(FaceDataset):
     """A packed set, safe over worker processes: each maps the file at its first use.
 
     Args:
@@ -34,15 +36,15 @@ class Packed:
     Raises ``DataError`` where a file is missing, cut off, or does not fit the others.
     """
 
-    def __init__(self, path: str | Path, size: int | None = None):
+    def __init__(self, path: str, size: int | None = None):
         self.path = Path(path)
         self.size = size
         self.name = self.path.name
         index = _read_index(self.path / "index.json")
         count = index["count"]
         self.image_size: tuple[int, int] = (index["height"], index["width"])
-        self.identities: list[str] = index["identities"]
-        self.num_classes = len(self.identities)
+        self.identities = index["identities"]
+        self.num_classes = len(index["identities"])
         self._shape = (count, *self.image_size, 3)
         _map(self.path / "images.npy", "|u1", self._shape)
         self._images: NDArray[np.uint8] | None = None
@@ -53,10 +55,7 @@ class Packed:
         if index["keypoints"]:
             self.keypoints = np.array(_map(self.path / "keypoints.npy", "<f4", (count, 5, 2)))
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Sample:
         if self._images is None:
             self._images = _map(self.path / "images.npy", "|u1", self._shape)
         image = np.array(self._images[index])
@@ -78,7 +77,6 @@ class Packed:
         return names
 
     def describe(self, index: int) -> str:
-        """Where item ``index`` comes from, for messages."""
         return f"{self.path}, image {index} ({self.names()[index]})"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -102,7 +100,7 @@ class PackWriter:
         if self.path.exists():
             raise DataError(f"{path}: exists; name another folder, or delete this one")
         self.size = size
-        self._draft = self.path.with_name(self.path.name + ".part")
+        self._draft = draft_place(self.path)
         self._draft.mkdir(parents=True, exist_ok=True)
         head = json.dumps([FORMAT, source, *size])
         lines = self._journal_lines()

@@ -4,11 +4,11 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import decode_image
 from facetx.data.formats.recordio import Ints, Record, RecordFile, RecordWriter
 from facetx.errors import DataError
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 PROPERTY = re.compile(r"\s*([0-9]{1,12})\s*,\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*")
 
 
-class RecordFaces:
+class RecordFaces(FaceDataset):
     """The images of a ``.rec`` as InsightFace ships them, or of any whose records are images with a label first.
 
     Labels are taken from the identity records where these cover the images without a gap, else from every image's
@@ -31,58 +31,55 @@ class RecordFaces:
         size: Pixels a side to resize to; as the images are, unless given.
 
     Attributes:
-        identities: (C,) label in the file of each class.
+        stored: (C,) label in the file of each class; ``identities`` are these as text.
         size_stated: (height, width) by ``property``, or None.
 
     Raises ``DataError`` where the files are damaged or cut off, or a label is no whole number.
     """
 
-    def __init__(self, path: str | Path, size: int | None = None):
-        path = Path(path)
-        path = path / "train.rec" if path.is_dir() else path
-        self.file = RecordFile(path)
+    def __init__(self, path: str, size: int | None = None):
+        file = Path(path)
+        file = file / "train.rec" if file.is_dir() else file
+        self.file = RecordFile(file)
         self.size = size
-        self.name = path.stem if path.stem != "train" else path.absolute().parent.name
+        self.name = file.stem if file.stem != "train" else file.absolute().parent.name
         self.positions, stored = _images(self.file)
         if len(self.positions) == 0:
-            raise DataError(f"{path}: holds no images")
+            raise DataError(f"{file}: holds no images")
         whole = (abs(stored) < 2**31) & (stored == np.floor(stored))  # so NaN and infinity are not
         if not whole.all():
             bad = int(np.argmin(whole))
             raise DataError(f"{self.describe(bad)}: the label {stored[bad]} is no whole number")
-        self.identities, self.labels = np.unique(stored.astype(np.int64), return_inverse=True)
-        self.num_classes = len(self.identities)
-        if self.identities[-1] != self.num_classes - 1 or self.identities[0] != 0:
+        self.stored, self.labels = np.unique(stored.astype(np.int64), return_inverse=True)
+        self.identities = list(map(str, self.stored.tolist()))
+        self.num_classes = len(self.stored)
+        if self.stored[-1] != self.num_classes - 1 or self.stored[0] != 0:
             log.warning(
                 "%s: %d identities with labels from %d to %d; they are numbered anew, 0 to %d",
-                *(path, self.num_classes, self.identities[0], self.identities[-1], self.num_classes - 1),
+                *(file, self.num_classes, self.stored[0], self.stored[-1], self.num_classes - 1),
             )
         self.size_stated = None
-        of_another = path.name != "train.rec" and path.with_name("train.rec").exists()
-        if not of_another and (stated := read_property(path.with_name("property"))) is not None:
+        of_another = file.name != "train.rec" and file.with_name("train.rec").exists()
+        if not of_another and (stated := read_property(file.with_name("property"))) is not None:
             self.size_stated = stated[1:]
             if stated[0] != self.num_classes:
-                log.warning("%s: has %d identities, and property says %d", path, self.num_classes, stated[0])
-
-    def __len__(self) -> int:
-        return len(self.positions)
+                log.warning("%s: has %d identities, and property says %d", file, self.num_classes, stated[0])
 
     def encoded(self, index: int) -> bytes:
         """The bytes of the image's file. Raises ``DataError`` where its label is not that of its identity record."""
         record = self.file[int(self.positions[index])]
-        expected = self.identities[self.labels[index]]
+        expected = self.stored[self.labels[index]]
         if record.labels[0] != expected:
             raise DataError(
                 f"{self.describe(index)}: its label is {record.labels[0]:g}, and by its identity's record {expected}"
             )
         return record.content
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Sample:
         image = decode_image(self.encoded(index), self.describe(index), self.size)
         return {"image": image, "label": int(self.labels[index])}
 
     def describe(self, index: int) -> str:
-        """Where item ``index`` comes from, for messages."""
         return self.file.where(int(self.positions[index]))
 
 

@@ -9,25 +9,30 @@ import re
 import tarfile
 from collections.abc import Iterator
 from glob import glob
+from io import FileIO
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
+from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import decode_image
 from facetx.data.formats.mapped import MappedFile
-from facetx.data.sets.folder import EXTENSIONS
+from facetx.data.lists.folders import EXTENSIONS
 from facetx.errors import DataError
 
 BRACES = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
 GZIP = b"\x1f\x8b"
 MOST_SHARDS = 1_000_000
 LONGEST_NAME = 200
+LONGEST_HEADER = 2**13
+"""Bytes of what stands before a file besides its header: a longer name, attributes. A path has 4096 at most."""
+LONG_NUMBER = re.compile(rb"[0-9]{256}")
+"""Python's reader takes time that grows with the square of a number's length, a minute for 256 KB of digits."""
 MOST_ATTRIBUTES = 20
 """Of an archive as a whole ("pax global headers"); Python's reader keeps a copy of them all with each file."""
 
 
-class Shards:
+class Shards(FaceDataset):
     """The samples of some shards as a data set; labels other than 0..C-1 are numbered anew in their order, as numbers
     where all are, else as text.
 
@@ -37,7 +42,7 @@ class Shards:
         label: The suffix of the files that hold the identities (``txt``, ``id.cls``), or its key in ``.json``.
 
     Attributes:
-        identities: (C,) label in the files of each class.
+        stored: (C,) label in the files of each class; ``identities`` are these as text.
 
     Raises ``DataError`` where a shard is missing, compressed or damaged, or a sample lacks its image or label.
     """
@@ -58,24 +63,20 @@ class Shards:
                 stored.append(_label(shard, files, where, label))
         if not stored:
             raise DataError(f"{path}: holds no samples")
-        self.identities, self.labels = np.unique(stored, return_inverse=True)
+        self.stored, self.labels = np.unique(stored, return_inverse=True)
+        self.identities = self.stored.astype(str).tolist()
         self.num_classes = len(self.identities)
 
-    def __len__(self) -> int:
-        return len(self._places)
-
     def encoded(self, index: int) -> bytes:
-        """The bytes of the image's file."""
         shard, _, start, stop = self._places[index]
         data: bytes = self.shards[shard].bytes[start:stop]
         return data
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Sample:
         image = decode_image(self.encoded(index), self.describe(index), self.size)
         return {"image": image, "label": int(self.labels[index])}
 
     def describe(self, index: int) -> str:
-        """Where item ``index`` comes from, for messages."""
         shard, name, *_ = self._places[index]
         return f"{self.shards[shard].path}, {name}"
 
@@ -95,11 +96,23 @@ def shard_files(path: str) -> list[str]:
     return found
 
 
+class _Headers(FileIO):
+    """A tar file for Python's reader, of which only headers are read; raises ``ValueError`` for one out of bounds."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= LONGEST_HEADER:
+            raise ValueError(f"a header announces {size} bytes; at most {LONGEST_HEADER} are read")
+        data = super().read(size) or b""
+        if LONG_NUMBER.search(data):
+            raise ValueError("a header has a number of more than 256 digits")
+        return data
+
+
 def _samples(shard: MappedFile) -> list[tuple[str, dict[str, tuple[int, int]]]]:
     """(name, suffix -> (start, stop)) of each sample of a shard."""
     samples: list[tuple[str, dict[str, tuple[int, int]]]] = []
     try:
-        with tarfile.open(shard.path, "r:") as tar:
+        with _Headers(shard.path) as headers, tarfile.open(fileobj=headers, mode="r:") as tar:
             members = [m for m in _forward(tar) if m.isfile()]
     except Exception as error:  # besides TarError: ValueError, OSError, EOFError, ... of damaged headers
         if shard.bytes[:2] == GZIP:

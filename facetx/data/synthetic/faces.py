@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facetx.data.synthetic.portrait import paint
-from facetx.data.synthetic.traits import attributes, sample_identity, sample_shot
+from facetx.data.base import FaceDataset, Sample
+from facetx.data.synthetic.portrait import MASK_CLASSES, paint
+from facetx.data.synthetic.traits import ATTRIBUTES, attributes, sample_identity, sample_shot
 from facetx.errors import DataError
 
 
@@ -55,7 +56,7 @@ def render_face(seed: int, identity: int, image: int, size: int = 112) -> Synthe
     return SyntheticFace(picture, int(identity), keypoints, attributes(who, shot), mask)
 
 
-class SyntheticFaces:
+class SyntheticFaces(FaceDataset):
     """A data set of ``identities`` times ``images_per_identity`` faces, rendered when they are asked for.
 
     Item ``i`` is picture ``first_image + i % images_per_identity`` of person
@@ -90,26 +91,35 @@ class SyntheticFaces:
         _require("first_image", first_image, 0)
         _require("size", size, 16)
         self.images_per_identity, self.seed = images_per_identity, seed
-        self.first_identity, self.size, self.first_image = first_identity, size, first_image
+        self.first_identity, self.side, self.first_image = first_identity, size, first_image
+        self.size = size
         self.labels = np.repeat(np.arange(identities, dtype=np.int64), images_per_identity)
         self.num_classes = identities
         self.name = f"synthetic({identities} x {images_per_identity})"
-
-    def __len__(self) -> int:
-        return len(self.labels)
+        self.identities = [f"{seed}:{first_identity + i}" for i in range(identities)]
+        self.attribute_names, self.mask_classes = ATTRIBUTES, MASK_CLASSES
 
     def face(self, index: int) -> SyntheticFace:
         """Item ``index`` with its attributes and its mask. Raises ``IndexError`` beyond the ends."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} faces, there is no number {index}")
         person, picture = divmod(int(index) % len(self), self.images_per_identity)
-        return render_face(self.seed, self.first_identity + person, self.first_image + picture, self.size)
+        return render_face(self.seed, self.first_identity + person, self.first_image + picture, self.side)
 
-    def __getitem__(self, index: int) -> dict:
-        """``image`` (H, W, 3) uint8 RGB, ``label`` an int, ``keypoints`` (5, 2) float32: pixels / size."""
+    def __getitem__(self, index: int) -> Sample:
+        """All fields: image, label, keypoints, attributes and mask."""
         face = self.face(index)
-        keypoints = face.keypoints / np.float32(self.size)
-        return {"image": face.image, "label": int(self.labels[index]), "keypoints": keypoints}
+        return {
+            "image": face.image,
+            "label": int(self.labels[index]),
+            "keypoints": face.keypoints / np.float32(self.side),
+            "attributes": np.array([face.attributes[name] for name in ATTRIBUTES], np.float32),
+            "mask": face.mask,
+        }
+
+    def key(self, index: int) -> str:
+        person, picture = divmod(int(index) % len(self), self.images_per_identity)
+        return f"{self.seed}:{self.first_identity + person}/{self.first_image + picture}"
 
 
 def _generator(*key: int) -> np.random.Generator:

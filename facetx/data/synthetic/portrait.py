@@ -19,6 +19,10 @@ TEMPLATE = np.array(
 )
 
 # LaPa's classes. Left and right are the image's.
+MASK_CLASSES = (
+    *("background", "skin", "left_brow", "right_brow", "left_eye", "right_eye"),
+    *("nose", "upper_lip", "inner_mouth", "lower_lip", "hair"),
+)
 BACKGROUND, SKIN, LEFT_BROW, RIGHT_BROW, LEFT_EYE, RIGHT_EYE, NOSE, UPPER_LIP, INNER_MOUTH, LOWER_LIP, HAIR = range(11)
 
 # How far the parts stand in front of the axis that the head turns about.

@@ -321,3 +321,7 @@ def attributes(who: Identity, shot: Shot) -> dict[str, bool]:
         "Wearing_Lipstick": shot.lipstick is not None,
         "Young": shot.age < 0.55,
     }
+
+
+ATTRIBUTES = tuple(attributes(sample_identity(np.random.default_rng(0)), Shot()))
+"""CelebA's names of the attributes that are drawn, in the order of ``attributes``."""

@@ -1,0 +1,63 @@
+"""What is tried before step 1: one item of each data set, and the network on it."""
+
+import torch
+
+from facetx.data.cache import Cached
+from facetx.data.loader import Batch
+from facetx.data.sample import collate
+from facetx.errors import ConfigError, DataError
+from facetx.evaluators import Evaluator, How
+from facetx.evaluators.embedding import embed_views
+from facetx.training.build import Run
+
+
+def open_data(run: Run) -> None:
+    """Puts the cache in, where the settings ask for one, and tries one item of the training set and of each evaluator.
+
+    ``build`` itself reads no image. What is tried here would fail at the first step or evaluation: the images' size,
+    the keypoints, and networks of other libraries, of which some are built for sizes that they cannot compute.
+
+    Raises ``DataError`` where an item is of another size than the model takes, or lacks the keypoints that it needs,
+    and ``ConfigError`` where the backbone does not run.
+    """
+    if run.settings.data.cache:
+        run.items.dataset = Cached(run.dataset, run.task.needs, shared=run.settings.data.workers > 0)
+    item = run.items[0, 0]
+    name = run.settings.model.name
+    if run.backbone.needs_keypoints and "keypoints" not in item:
+        raise DataError(
+            f"model {name} needs five facial keypoints of each image, and {run.dataset.name} has "
+            f"none: give data.args.landmarks, use data that has them, or choose a backbone without KP-RPE"
+        )
+    with torch.random.fork_rng(devices=[]):  # whatever a network draws here, training must not feel it
+        try_backbone(run, collate([item]))
+        for evaluator in run.evaluators:
+            if evaluator.dataset is not None:
+                try_evaluator(run, evaluator)
+
+
+def try_backbone(run: Run, batch: Batch) -> None:
+    """Raises ``ConfigError`` where the backbone does not run on a batch. It is left in training mode."""
+    points = [batch["keypoints"].to(run.device)] if run.backbone.needs_keypoints else []
+    images = run.backbone.contract(batch["image"].to(run.device))
+    autocast = torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bf16")
+    try:
+        with torch.no_grad(), autocast:
+            run.backbone.eval()(images, *points)
+    except Exception as error:  # other libraries' networks have no error of their own
+        raise ConfigError(
+            f"model {run.settings.model.name} does not run on images of {run.backbone.contract.size} pixels "
+            f"({type(error).__name__}: {error}); choose another model.args.image_size, or another model"
+        ) from error
+    run.backbone.train()
+
+
+def try_evaluator(run: Run, evaluator: Evaluator) -> None:
+    """Raises ``DataError`` where the first image that an evaluator uses is not what the backbone takes."""
+    assert evaluator.dataset is not None
+    first = int(evaluator.terms().items[0])
+    how = How(run.device, amp=run.precision == "bf16")
+    try:
+        embed_views(run.backbone, evaluator.dataset, how, indices=[first], flip=False)
+    except DataError as error:
+        raise DataError(f"evaluator {evaluator.name}: {error}") from error
