@@ -95,8 +95,8 @@ class FaceDataset(ABC):
     def digest(self) -> dict[str, Any]:
         """What the set is made of, without reading an image: equal for equal sets, wherever they lie.
 
-        Plain values for JSON: ``images`` and ``identities`` are numbers; ``people`` (their names), ``labels``, ``names``
-        (of the images) and ``sizes`` (of the files) are SHA-256, None where they are not known.
+        Plain values for JSON: ``images`` and ``identities`` are numbers; ``people`` (their names), ``labels``,
+        ``names`` (of the images) and ``sizes`` (of the files) are SHA-256, None where they are not known.
         """
         sizes = self.file_sizes(range(0, len(self), max(1, len(self) // SIZED)))
         return {

@@ -1,7 +1,7 @@
 """Whether two data sets hold the same people and images, by their names and sizes; no image is read.
 
-``FaceDataset.digest`` tells a data set from what it was on another day, and ``changes`` says how; ``overlap`` finds what
-two data sets share.
+``FaceDataset.digest`` tells a data set from what it was on another day, and ``changes`` says how; ``overlap`` finds
+what two data sets share.
 """
 
 import os
