@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facetx.errors import DataError, some
+from facetx.errors import DataError, printable, some
 
 log = logging.getLogger("facetx")
 
@@ -40,7 +40,7 @@ class Listing:
         """Logs a line of what is left out, if anything is."""
         reasons = [f"{len(names)} {why} ({some(names, show=3)})" for why, names in self.left_out.items()]
         if reasons:
-            log.warning("%s: left out: %s", root, "; ".join(reasons))
+            log.warning("%s: left out: %s", root, printable("; ".join(reasons)))
 
 
 def list_identities(root: str | Path) -> Listing:
