@@ -2,7 +2,7 @@
 
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def save(
     meta = {
         "settings": run.settings.model_dump(mode="json"),
         "input": run.backbone.contract.as_dict(),
-        "num_classes": run.dataset.num_classes,
+        "data": asdict(run.dataset.description()),
         "metrics": metrics,
         "torch": torch.__version__,
     }
