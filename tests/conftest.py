@@ -110,6 +110,7 @@ def small(faces) -> dict:
             {
                 "name": "folder_pairs",
                 "every": 6,
+                "allow_overlap": True,
                 "args": {"root": str(faces), "part": "all", "folds": 2, "pairs_per_fold": 5, "name": "val"},
             }
         ],
