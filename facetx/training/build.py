@@ -77,7 +77,9 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     device = pick_device(settings.device)
     torch.manual_seed(settings.seed)
     backbone = build_backbone(settings.model, InputContract(**start_from.meta["input"]) if start_from else None)
-    dataset = open_dataset(settings.data, backbone.contract.size)
+    transforms = [create(TRANSFORMS, t) for t in settings.data.transforms]
+    sized = any(transform.sets_size for transform in transforms)
+    dataset = open_dataset(settings.data, None if sized else backbone.contract.size)
     check_labels(dataset)
     task = build_task(settings.task, settings.head, backbone, dataset.description(), settings.model.freeze).to(device)
 
@@ -94,7 +96,6 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     if settings.select is not None and settings.select.split("/")[0] not in names:
         raise ConfigError(f"select: {settings.select!r} is no value of an evaluator; they are {', '.join(names)}")
 
-    transforms = [create(TRANSFORMS, t) for t in settings.data.transforms]
     items = TrainingItems(dataset, transforms, settings.seed, backbone.contract.size, task.needs)
     rates = None
     if settings.optim.layer_decay is not None:
@@ -137,8 +138,8 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     )
 
 
-def open_dataset(part: Part, size: int) -> FaceDataset:
-    """A data set, whose images are resized to the model's size unless its arguments say another."""
+def open_dataset(part: Part, size: int | None) -> FaceDataset:
+    """A data set, whose images are resized to the model's size, if that is given and its arguments say no other."""
     args = args_with_size(DATASETS, part.name, part.args, size)
     return create(DATASETS, Part(name=part.name, args=args))
 
