@@ -9,7 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from facetx.evaluators import How
 
 
 def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int]) -> int:
@@ -75,10 +80,10 @@ def embedding_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=whole(0), default=2, help="processes that read images")
 
 
-def embedding_options(args: argparse.Namespace) -> dict[str, Any]:
-    """``embed`` and its ``batch_size`` and ``workers``, for an evaluator's ``result``; the device is the model's."""
+def embedding_options(args: argparse.Namespace, device: "torch.device") -> "How":
+    """How a model on ``device`` is run."""
     from facetx.benchmarks.embedding_cache import EmbeddingCache
-    from facetx.evaluators.embedding import embed_views
+    from facetx.evaluators import How
 
-    embed = EmbeddingCache(args.cache) if args.cache else embed_views
-    return {"embed": embed, "batch_size": args.batch_size, "workers": args.workers}
+    embed = EmbeddingCache(args.cache) if args.cache else None
+    return How(device, args.batch_size, args.workers, embed=embed)

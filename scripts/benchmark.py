@@ -251,7 +251,7 @@ def data(args: argparse.Namespace) -> None:
     """Images a second that the training loader gives, without a network behind it."""
     from facetx.data import DATASETS
     from facetx.data.loader import StepSampler, TrainingItems, batches_of, training_loader
-    from facetx.data.samplers import shuffled
+    from facetx.data.samplers import Shuffled
 
     sets = {"synthetic_faces": DATASETS.create("synthetic_faces", identities=50, images_per_identity=20)}
     if args.root:
@@ -260,7 +260,7 @@ def data(args: argparse.Namespace) -> None:
     for name, dataset in sets.items():
         for workers in args.workers:
             size = dataset[0]["image"].shape[0]
-            sampler = StepSampler(shuffled(), dataset.labels, args.batch, 0, 0, args.steps + 1)
+            sampler = StepSampler(Shuffled(), dataset.labels, args.batch, 0, 0, args.steps + 1)
             loader = training_loader(TrainingItems(dataset, [], 0, size), sampler, workers, pin_memory=False)
             for n, _ in enumerate(batches_of(loader)):
                 if n == 0:  # workers have started

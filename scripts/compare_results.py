@@ -16,7 +16,7 @@ def main(args: argparse.Namespace) -> int:
     from facetx.benchmarks.results import read_result
 
     comparison = compare(*read_result(args.a), *read_result(args.b))
-    print(f"A: {args.a}\nB: {args.b}\n\n{comparison.table()}")
+    print(f"A: {args.a}\nB: {args.b}\n\n{comparison.text()}")
     if args.out:
         Path(args.out).write_text(json.dumps(comparison.as_dict(), indent=1) + "\n")
     return 0

@@ -12,20 +12,20 @@ from facetx.cli import embedding_arguments, embedding_options, run_script
 
 def main(args: argparse.Namespace) -> int:
     from facetx.benchmarks.suite import measure, results_folder, write_outcome
-    from facetx.evaluators import EVALUATORS
+    from facetx.evaluators import build_evaluator
     from facetx.inference.model import load_model
     from facetx.plots.pictures import write_pictures
 
     model = load_model(args.checkpoint, args.device)
     beside = Path(args.pairs).with_name("landmarks.csv")
     landmarks = args.landmarks or (str(beside) if beside.is_file() else None)
-    evaluator = EVALUATORS["lfw"](
-        images=args.images,
-        pairs=args.pairs,
-        size=model.contract.size,
-        landmarks=landmarks if model.backbone.needs_keypoints else None,
-        flip=not args.no_flip,
-    )
+    options = {
+        "images": args.images,
+        "pairs": args.pairs,
+        "landmarks": landmarks if model.backbone.needs_keypoints else None,
+        "flip": not args.no_flip,
+    }
+    evaluator = build_evaluator("lfw", None, options, model.contract.size)
     outcome = measure(
         model.backbone,
         evaluator,
@@ -33,11 +33,11 @@ def main(args: argparse.Namespace) -> int:
         pairs=6000,
         landmarks=landmarks,
         seed=model.meta["settings"]["seed"],
-        device=model.device,
-        **embedding_options(args),
+        how=embedding_options(args, model.device),
     )
-    print(f"{args.checkpoint}, step {model.meta['step']}\n\n{outcome.result.table()}")
-    print("".join(f"\nwarning: {text}" for text in outcome.warnings))
+    print(f"{args.checkpoint}, step {model.meta['step']}")
+    print("".join(f"\n{table}\n" for table in outcome.result.tables()))
+    print("".join(f"warning: {text}\n" for text in outcome.warnings))
 
     folder = Path(args.out) if args.out else results_folder(args.checkpoint, "lfw")
     pictures = write_pictures(folder, [], {"lfw": outcome.result}, [evaluator])
@@ -53,7 +53,7 @@ if __name__ == "__main__":
         "--checkpoint", required=True, help="a run (its best checkpoint, else the last), or one checkpoint"
     )
     parser.add_argument("--images", required=True, help="folder with Name/Name_0001.*, aligned as the model wants")
-    parser.add_argument("--pairs", required=True, help="pairs.txt, 10 folds of 300 + 300")
+    parser.add_argument("--pairs", required=True, help="pairs.txt, 10 folds of 300 + 300; or of one fold")
     parser.add_argument(
         "--landmarks", metavar="CSV", help="keypoints (default: landmarks.csv beside the pairs, if any)"
     )

@@ -1,7 +1,8 @@
-"""Evaluates a checkpoint on the field's benchmarks, as far as their files are there, and on any folder of identities:
+"""Evaluates a checkpoint on the field's benchmarks, as far as their files are there, and on any set of faces:
 
 python scripts/evaluate.py --checkpoint runs/my_run --benchmarks lfw cfp_fp ijbc --data-root data
 python scripts/evaluate.py --checkpoint runs/my_run --identification my_faces
+python scripts/evaluate.py --checkpoint runs/my_run --data packed --data-args path=faces.packed --ask pairs
 python scripts/evaluate.py --list --data-root data
 """
 
@@ -9,34 +10,42 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from facetx.cli import embedding_arguments, embedding_options, run_script
+
+if TYPE_CHECKING:
+    from facetx.data.base import FaceDataset
 
 
 def main(args: argparse.Namespace) -> int:
     from facetx.benchmarks.catalog import BENCHMARKS, benchmarks_table, get_benchmark, how_to_get
     from facetx.benchmarks.groups import read_groups
     from facetx.benchmarks.suite import (
+        QUESTIONS,
         find_benchmarks,
         results_folder,
         run_benchmark,
         run_identification,
+        run_question,
         write_outcome,
     )
-    from facetx.errors import ConfigError, DataError, own_words
+    from facetx.errors import ConfigError, DataError, FacetxError, own_words
     from facetx.plots.page import write_results
 
     if args.data_root is None and (args.benchmarks or args.groups):
         raise ConfigError("--benchmarks and --groups are about what lies below --data-root, which is missing")
+    if args.data is None and (args.data_args or args.ask):
+        raise ConfigError("--data-args and --ask are about the data set that --data names, which is missing")
     asked = [get_benchmark(name) for name in args.benchmarks or BENCHMARKS]
     there, absent = find_benchmarks(asked, args.data_root) if args.data_root else ([], asked)
     if args.list:
-        print(benchmarks_table(asked, there))
+        print(benchmarks_table(asked, there).text())
         print("\n".join(["", *(how_to_get(benchmark, args.data_root or "DATA_ROOT") for benchmark in absent)]))
         return 0
-    if not there and args.identification is None:
+    if not there and args.identification is None and args.data is None:
         if args.data_root is None:
-            raise ConfigError("nothing to evaluate on: name --data-root, --identification, or both")
+            raise ConfigError("nothing to evaluate on: name --data-root, --identification or --data, or several")
         raise DataError("\n  ".join([f"{args.data_root}: holds none of the benchmarks",
                                     *(how_to_get(b, args.data_root) for b in absent)]))  # fmt: skip
     if args.checkpoint is None:
@@ -45,16 +54,20 @@ def main(args: argparse.Namespace) -> int:
 
     labels = read_groups(args.groups) if args.groups else None
     model = load_model(args.checkpoint, args.device)
-    how = {
+    more = {
         "flip": not args.no_flip,
         "seed": model.meta["settings"]["seed"],
-        "device": model.device,
-        **embedding_options(args),
+        "how": embedding_options(args, model.device),
     }
     todo = {f"{f.benchmark.title}, {f.path}": partial(run_benchmark, model.backbone, f, labels=labels) for f in there}
     if args.identification is not None:
         of_folder = partial(run_identification, model.backbone, args.identification, landmarks=args.landmarks)
         todo[f"1:N, {args.identification}"] = of_folder
+    if args.data is not None:
+        dataset = data_set(args, model.contract.size)
+        for question in args.ask or QUESTIONS:
+            name = f"{args.data.replace(':', '_')}_{question}"
+            todo[f"{dataset.name}, {question}"] = partial(run_question, model.backbone, question, dataset, name)
 
     folder = Path(args.out) if args.out else results_folder(args.checkpoint, "benchmarks")
     facts = {"checkpoint": str(args.checkpoint), "step": model.meta["step"], "input": model.contract.as_dict()}
@@ -63,8 +76,8 @@ def main(args: argparse.Namespace) -> int:
     for title, run in todo.items():
         print(f"{title} ...", file=sys.stderr)
         try:
-            outcomes.append(run(**how))
-        except DataError as error:  # the others still count
+            outcomes.append(run(**more))
+        except FacetxError as error:  # the others still count
             failed.append(f"{title}: failed: {own_words(error)}")
             continue
         write_outcome(folder / f"{outcomes[-1].name}.json", outcomes[-1], facts)
@@ -75,10 +88,24 @@ def main(args: argparse.Namespace) -> int:
     else:
         names = ", ".join(benchmark.name for benchmark in absent)
         missing = [f"not there: {names}; --list says how to get them"] if there and absent else []
-    stem = "results" if there else "identification"
+    stem = "results" if there else "identification" if args.identification else f"{args.data}"
     text = write_results(folder / stem, str(model.meta["settings"]["name"]), facts, outcomes, failed + missing)
     print(f"{text}\n\nwritten: {folder}/{stem}.md, {stem}.html, a JSON file for each benchmark")
     return 2 if failed else 0
+
+
+def data_set(args: argparse.Namespace, size: int) -> "FaceDataset":
+    """The one that ``--data`` and ``--data-args`` name, its images of the model's size unless they say another."""
+    from facetx.config import create
+    from facetx.config.overrides import apply_overrides
+    from facetx.config.parts import Part
+    from facetx.data import DATASETS
+    from facetx.evaluators import args_with_size
+
+    raw: dict[str, Any] = {"data": {"name": args.data, "args": {}}}
+    apply_overrides(raw, [f"data.args.{text}" for text in args.data_args or ()])
+    given = args_with_size(DATASETS, args.data, raw["data"]["args"], size)
+    return create(DATASETS, Part(name=args.data, args=given))
 
 
 if __name__ == "__main__":
@@ -91,6 +118,11 @@ if __name__ == "__main__":
         "--landmarks",
         metavar="CSV",
         help="its keypoints: to check the alignment, and for a model that takes them",
+    )
+    parser.add_argument("--data", metavar="NAME", help="a data set of docs/settings.md, such as packed or recordio")
+    parser.add_argument("--data-args", nargs="+", metavar="KEY=VALUE", help="its arguments, such as path=faces.packed")
+    parser.add_argument(
+        "--ask", nargs="+", choices=["pairs", "identification"], help="what to ask of it (default: both)"
     )
     parser.add_argument(
         "--groups",

@@ -59,8 +59,8 @@ def main(args: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", metavar="FILE", help=".pth, .pt, .safetensors or .npz with a state dict")
-    programs = "face-transformer[-efficientnet], insightface-iresnet, insightface-vit, cvlface-kprpe or cct"
+    parser.add_argument("file", metavar="FILE", help=".pth, .pt, .ckpt, .safetensors or .npz with a state dict")
+    programs = "face-transformer[-efficientnet], insightface-{iresnet,vit}, cvlface-kprpe, cct, mobilefacenet"
     parser.add_argument("--from", dest="source", required=True, metavar="PROGRAM", help=f"whose they are: {programs}")
     parser.add_argument("--out", required=True, help="folder to write, new or empty")
     parser.add_argument("--license", default="unknown", help="of the weights, noted in the checkpoint")

@@ -102,8 +102,7 @@ def overlap(train: "Source", args: argparse.Namespace) -> "Report":
         threshold=args.threshold,
         out=args.out,
         report_file=args.report,
-        device=model.device,
-        **embedding_options(args),
+        how=embedding_options(args, model.device),
     )
 
 

@@ -33,6 +33,13 @@ def copied(data):
     return copy.deepcopy(data)  # the same state, and nothing is unpickled
 
 
+def assert_parity(ours, theirs, within=5e-6):
+    """Two networks' outputs differ by float32's rounding alone, relative to their own size, whatever that is."""
+    ours, theirs = (np.asarray(x, np.float64) for x in (ours, theirs))
+    assert ours.shape == theirs.shape
+    assert np.linalg.norm(ours - theirs) <= within * np.linalg.norm(theirs)
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -1,40 +1,73 @@
 """What is common to the networks that are not a ``FaceTransformer``, and to reading other people's weights."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from facetx.contract import InputContract
-from facetx.errors import CheckpointError, some
+from facetx.errors import CheckpointError, ConfigError, some
+from facetx.nn.backbone import Backbone
 from facetx.nn.tokens import check_size
 
 
-class Backbone(nn.Module):
-    """A network that gives one feature an image, and a neck.
+class TrunkBackbone(Backbone):
+    """A network that sees the image, the trunk, and a neck.
 
     Args:
-        features: (B, 3, H, W) -> (B, D).
-        neck: (B, D) -> (B, E).
+        trunk: (B, 3, H, W) -> (B, D), or whatever the neck takes.
+        neck: What the trunk gives -> (B, E).
         embedding_dim: Width E of what comes out.
         contract: What the network expects of its images.
 
     Shapes: images (B, 3, H, W), already scaled by the contract -> (B, E), not normalized. Keypoints are not looked at.
     """
 
-    needs_keypoints = False
-
-    def __init__(self, features: nn.Module, neck: nn.Module, embedding_dim: int, contract: InputContract):
+    def __init__(self, trunk: nn.Module, neck: nn.Module, embedding_dim: int, contract: InputContract):
         super().__init__()
-        self.features = features
+        self.trunk = trunk
         self.neck = neck
         self.embedding_dim = embedding_dim
         self.contract = contract
 
     def forward(self, images: Tensor, keypoints: Tensor | None = None) -> Tensor:
         check_size(images, self.contract.size)
-        return self.neck(self.features(images))
+        return self.neck(self.trunk(images))
+
+    def features(self, images: Tensor, keypoints: Tensor | None = None) -> list[Tensor]:
+        """The trunk's last map (B, C, h, w) of each resolution, from fine to coarse."""
+        check_size(images, self.contract.size)
+        return self.maps(images)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """``features`` without the check of the size; a trunk that is no sequence of stages needs its own."""
+        if not isinstance(self.trunk, nn.Sequential):
+            raise ConfigError(f"{type(self.trunk).__name__} gives no feature maps; choose another model")
+        return stage_maps(self.trunk, images)
+
+    def current_names(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Until checkpoints of format 1 the trunk was called "features"."""
+        return {re.sub(r"^features\.", "trunk.", name): value for name, value in weights.items()}
+
+
+def stage_maps(stages: Iterable[nn.Module], images: Tensor) -> list[Tensor]:
+    """Runs modules one after the other. Returns the last of their outputs (B, C, h, w) of each resolution."""
+    maps: dict[tuple[int, int], Tensor] = {}
+    x = images
+    for stage in stages:
+        x = stage(x)
+        maps[x.shape[2], x.shape[3]] = x
+    return list(maps.values())
+
+
+def contract_of(mean: Sequence[float], std: Sequence[float], size: int) -> InputContract:
+    """The contract of weights that were trained on images in 0..1, less ``mean``, by ``std``."""
+    return InputContract(size=size, mean=tuple(255 * v for v in mean), std=tuple(255 * v for v in std))
+
+
+class NotTheirs(CheckpointError):
+    """A state dict that is not of the program that it was taken for."""
 
 
 def rename_state(
@@ -54,8 +87,8 @@ def rename_state(
         ignored: Its names of what we do not take: a head.
 
     Names that stand in no table stay as they are, so that whoever loads the weights can list them beside those that
-    are missing or misshaped. Raises ``CheckpointError`` where one of ``needs`` is missing, since there is no network
-    then to compare with.
+    are missing or misshaped. Raises ``NotTheirs`` where one of ``needs`` is missing, since there is no network then
+    to compare with.
     """
     state = without_prefix(state)
     patterns = {theirs: re.compile(re.escape(theirs).replace(r"\#", r"(\d+)") + r"(?=\.|$)") for theirs in table}
@@ -72,17 +105,20 @@ def rename_state(
                 renamed[key] = torch.as_tensor(value)
                 unknown.append(key)
     if missing := [key for key in needs if key not in state]:
-        raise CheckpointError(
+        raise NotTheirs(
             f"not a state dict of {source}: missing {some(missing, show=12)}; "
             f"unknown {some(unknown, show=12) or 'none'}"
         )
     return renamed
 
 
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
+"""What wrappers put before names: DataParallel, torch.compile, trainers."""
+
+
 def without_prefix(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """A state dict without "module.", "model." and "net." before its names, in any order, where all of them have it."""
-    prefixes = ("module.", "model.", "net.")
-    while state and (prefix := next((p for p in prefixes if all(key.startswith(p) for key in state)), "")):
+    """A state dict without ``PREFIXES`` before its names, in any order, where all of them have it."""
+    while state and (prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), "")):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
 

@@ -8,10 +8,11 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from facetx.backbones.base import Backbone, rename_state, without_prefix
+from facetx.backbones.base import NotTheirs, TrunkBackbone, contract_of, rename_state, without_prefix
+from facetx.backbones.download import published_weights
 from facetx.backbones.face_transformer import BASE, NAMES, NEEDS, TINY, einops_patches, encoder_args
 from facetx.contract import InputContract
-from facetx.errors import CheckpointError, some
+from facetx.errors import some
 from facetx.nn import ClassToken, Encoder, EncoderSizes, FaceTransformer, LearnedPositions, StemTokens
 from facetx.nn.freeze import freeze
 from facetx.nn.necks import linear_neck
@@ -19,25 +20,35 @@ from facetx.nn.necks import linear_neck
 
 def efficientnet_b0(
     image_size: int = 112, embedding_dim: int = 512, dropout: float = 0.2, pretrained: bool = False
-) -> Backbone:
+) -> TrunkBackbone:
     """EfficientNet-B0, average pooling, and a linear embedding with batch norm.
 
     Args:
         image_size: Pixels a side.
         embedding_dim: Width of the embedding.
         dropout: Before the embedding; the paper's.
-        pretrained: Starts from ImageNet weights, which the package downloads.
+        pretrained: Starts from ImageNet weights, which are downloaded; the contract is then theirs.
 
-    Returns a model from (B, 3, image_size, image_size) to (B, embedding_dim).
+    Returns a model from (B, 3, image_size, image_size) to (B, embedding_dim). Raises ``CheckpointError`` where weights
+    cannot be had.
     """
     net = _b0(pretrained)
     net._dropout = net._fc = nn.Identity()
-    return Backbone(
-        features=net,
+    return EfficientNetBackbone(
+        trunk=net,
         neck=linear_neck(1280, embedding_dim, dropout),
         embedding_dim=embedding_dim,
-        contract=InputContract(size=image_size),
+        contract=_contract(image_size, pretrained),
     )
+
+
+class EfficientNetBackbone(TrunkBackbone):
+    """The package's network and a neck; its feature maps are the package's endpoints."""
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        net: Any = self.trunk  # the package has no types
+        maps = {m.shape[2]: m for m in net.extract_endpoints(images).values()}  # the last of each resolution
+        return list(maps.values())
 
 
 def effnet_vit(
@@ -52,7 +63,7 @@ def effnet_vit(
     Args:
         image_size: Pixels a side, a multiple of 16.
         freeze_stem: The stem is a fixed function, its batch norms' statistics too.
-        pretrained: The stem starts from ImageNet weights, which the package downloads.
+        pretrained: The stem starts from ImageNet weights, which are downloaded; the contract is then theirs.
         stem_swish: False leaves out the activation after the first convolution, as the fork's trimmed stem does.
         sizes: Any of the encoder's in place of Face Transformer's.
 
@@ -85,7 +96,7 @@ def _effnet_vit(
         pooling=ClassToken(dim),
         embedding_dim=dim,
         dropout=sizes["dropout"],
-        contract=InputContract(size=image_size),
+        contract=_contract(image_size, pretrained),
     )
     if freeze_stem:
         freeze(model, ["tokens.stem"])
@@ -121,19 +132,19 @@ class EfficientNetStem(nn.Module):
 def _b0(pretrained: bool) -> Any:
     """The package's B0, padded for its own 224 pixels whatever the images' size, as its users have it."""
     from efficientnet_pytorch import EfficientNet
+    from efficientnet_pytorch.utils import url_map
 
-    if not pretrained:
-        net = EfficientNet.from_name("efficientnet-b0")
-    else:
-        try:
-            net = EfficientNet.from_pretrained("efficientnet-b0")
-        except (OSError, RuntimeError) as error:  # no network, or a file that is cut off
-            raise CheckpointError(
-                f"could not download the ImageNet weights of efficientnet-b0 ({error}); "
-                "try again with a network, or set pretrained: false"
-            ) from error
+    net = EfficientNet.from_name("efficientnet-b0")
+    if pretrained:
+        net.load_state_dict(published_weights(url_map["efficientnet-b0"], "efficientnet-b0"))
     net.set_swish(memory_efficient=False)  # the package's other one cannot be exported; torch's is as frugal
     return net
+
+
+def _contract(image_size: int, pretrained: bool) -> InputContract:
+    if not pretrained:
+        return InputContract(size=image_size)
+    return contract_of((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), image_size)  # of the package's weights
 
 
 def convert_effnet_vit(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
@@ -168,7 +179,7 @@ def _prefix(state: Mapping[str, Tensor], key: str) -> str:
     """What stands before ``key`` in the one name that ends with it."""
     found = [name.removesuffix(key) for name in state if name.endswith(key)]
     if len(found) != 1:
-        raise CheckpointError(
+        raise NotTheirs(
             f"not a state dict of Face Transformer's EfficientNet fork: {len(found)} keys end with {key!r}, expected "
             f"one; there are {some(state)}"
         )

@@ -7,6 +7,7 @@ not overlap, 10 and 12 do.
 from collections.abc import Mapping
 from typing import Any, Unpack
 
+from einops import rearrange
 from torch import Tensor
 
 from facetx.backbones.base import layer_count, rename_state
@@ -109,7 +110,7 @@ def convert_face_transformer(state: Mapping[str, Tensor]) -> tuple[str, dict[str
     if patch == 8:  # cut by einops
         renamed["tokens.proj.weight"] = einops_patches(weight, patch)
     else:  # cut by unfold: a token is flattened as (channel, row, column)
-        renamed["tokens.proj.weight"] = weight.view(len(weight), 3, patch, patch)
+        renamed["tokens.proj.weight"] = rearrange(weight, "d (c h w) -> d c h w", h=patch, w=patch)
     side = round((renamed["positions.positions"].shape[1] - 1) ** 0.5)
     return f"vit_p{patch}s8", {"image_size": 8 * side, **encoder_args(renamed)}, renamed
 
@@ -119,7 +120,7 @@ def einops_patches(weight: Tensor, patch: int) -> Tensor:
 
     (D, patch * patch * C) -> (D, C, patch, patch).
     """
-    return weight.view(len(weight), patch, patch, -1).permute(0, 3, 1, 2).contiguous()
+    return rearrange(weight, "d (h w c) -> d c h w", h=patch, w=patch).contiguous()
 
 
 def encoder_args(renamed: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -1,11 +1,22 @@
 """FaceRec: a ViT whose attention also hears what a small CNN says of each patch.
 
 Scores between the patches' convolutional embeddings are computed once an image and added to every layer's scores before
-the softmax. Fixed sine positions; the embedding is a weighted mean of all tokens. What its paper leaves open is decided
-here: the three blocks' filters and widths (``facetx.nn.ConvAttention``), and one hidden layer in the pooling's MLP.
+the softmax. Fixed sine positions; the embedding is a weighted mean of all tokens.
+
+The source leaves some of it open. Each of these readings is an argument, or a part that can be exchanged:
+
+- Filters. Its table has "CNN Embedding, {filter sizes}: {256, 512}, {2x2, 3x3}". Braces elsewhere in that table mean
+  {first attempt, second attempt}, as they do for 256 and 512 (its text says so), so the filters may be 2x2 in the first
+  attempt and 3x3 in the second: ``conv_kernels=(2, 2, 2)`` and ``(3, 3, 3)``. The default takes both in one network,
+  (3, 3, 2).
+- Widths. 256 or 512 is the embedding's (``conv_dim``); those of the two blocks before it stand nowhere
+  (``conv_widths``).
+- Scale. ``Q K^T / sqrt(d)``: d is taken to be the width of a head of the convolutional embedding, as in the attention
+  beside it. The formula's d is the transformer's width elsewhere in the text: ``conv_scale=1024 ** -0.5``.
+- The pooling's "MLP" has one hidden layer, as wide as a token.
 """
 
-from typing import Literal, Unpack
+from typing import Literal, NamedTuple, Unpack
 
 from facetx.contract import InputContract
 from facetx.nn import (
@@ -31,6 +42,9 @@ def facerec_l8(
     patch_size: int = 32,
     conv_dim: int = 256,
     conv_scores: bool = True,
+    conv_kernels: tuple[int, int, int] = (3, 3, 2),
+    conv_widths: tuple[int, int] | None = None,
+    conv_scale: float | None = None,
     pooling: Literal["sequence", "class_token"] = "sequence",
     positions: Literal["sine", "learned"] = "sine",
     **sizes: Unpack[EncoderSizes],
@@ -39,16 +53,20 @@ def facerec_l8(
 
     Args:
         image_size: Pixels a side, a multiple of ``patch_size``.
-        patch_size: Pixels a side, at least 14.
+        patch_size: Pixels a side, at least 14 with the default's filters.
         conv_dim: Channels of a patch's convolutional embedding.
         conv_scores: False leaves the convolutional scores out.
+        conv_kernels: Pixels a side of the filters of the three convolutions.
+        conv_widths: Channels after the first two; 1/32 and 1/8 of ``conv_dim`` unless given.
+        conv_scale: Factor on the convolutional scores' Q K^T; ``(conv_dim / heads) ** -0.5`` unless given.
         pooling: The weighted mean of all tokens, or a class token in its place.
         positions: Fixed sines, or learned ones in their place.
         sizes: Any of the encoder's (``facetx.nn.Encoder``) in place of the paper's.
 
     Returns a model from (B, 3, image_size, image_size) to (B, dim).
     """
-    return _facerec(image_size, patch_size, conv_dim, conv_scores, pooling, positions, L8 | sizes)
+    conv = ConvSettings(conv_dim, conv_kernels, conv_widths, conv_scale) if conv_scores else None
+    return _facerec(image_size, patch_size, conv, pooling, positions, L8 | sizes)
 
 
 def facerec_l10(
@@ -56,12 +74,16 @@ def facerec_l10(
     patch_size: int = 32,
     conv_dim: int = 512,
     conv_scores: bool = True,
+    conv_kernels: tuple[int, int, int] = (3, 3, 2),
+    conv_widths: tuple[int, int] | None = None,
+    conv_scale: float | None = None,
     pooling: Literal["sequence", "class_token"] = "sequence",
     positions: Literal["sine", "learned"] = "sine",
     **sizes: Unpack[EncoderSizes],
 ) -> FaceTransformer:
     """FaceRec as tried next: 10 layers, 512 channels. Arguments as in ``facerec_l8``."""
-    return _facerec(image_size, patch_size, conv_dim, conv_scores, pooling, positions, L10 | sizes)
+    conv = ConvSettings(conv_dim, conv_kernels, conv_widths, conv_scale) if conv_scores else None
+    return _facerec(image_size, patch_size, conv, pooling, positions, L10 | sizes)
 
 
 def facerec_tiny(
@@ -69,19 +91,31 @@ def facerec_tiny(
     patch_size: int = 16,
     conv_dim: int = 128,
     conv_scores: bool = True,
+    conv_kernels: tuple[int, int, int] = (3, 3, 2),
+    conv_widths: tuple[int, int] | None = None,
+    conv_scale: float | None = None,
     pooling: Literal["sequence", "class_token"] = "sequence",
     positions: Literal["sine", "learned"] = "sine",
     **sizes: Unpack[EncoderSizes],
 ) -> FaceTransformer:
     """A small FaceRec for CPUs and 112x112 faces: width 128, depth 6. Arguments as in ``facerec_l8``."""
-    return _facerec(image_size, patch_size, conv_dim, conv_scores, pooling, positions, TINY | sizes)
+    conv = ConvSettings(conv_dim, conv_kernels, conv_widths, conv_scale) if conv_scores else None
+    return _facerec(image_size, patch_size, conv, pooling, positions, TINY | sizes)
+
+
+class ConvSettings(NamedTuple):
+    """Those of ``facetx.nn.ConvAttention`` that builders pass through."""
+
+    dim: int
+    kernels: tuple[int, int, int]
+    widths: tuple[int, int] | None
+    scale: float | None
 
 
 def _facerec(
     image_size: int,
     patch_size: int,
-    conv_dim: int,
-    conv_scores: bool,
+    conv: ConvSettings | None,
     pooling: Literal["sequence", "class_token"],
     positions: Literal["sine", "learned"],
     sizes: EncoderSizes,
@@ -97,7 +131,7 @@ def _facerec(
         encoder=Encoder(**sizes),
         pooling=pool,
         embedding_dim=dim,
-        bias=ConvAttention(patch_size, sizes["heads"], conv_dim, pool.prefix) if conv_scores else None,
+        bias=conv and ConvAttention(patch_size, sizes["heads"], prefix=pool.prefix, **conv._asdict()),
         dropout=sizes.get("dropout", 0.0),
         contract=InputContract(size=image_size),
     )

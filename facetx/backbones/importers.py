@@ -4,19 +4,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from facetx.backbones import BACKBONES
+from facetx.backbones.base import NotTheirs
 from facetx.backbones.cct import convert_cct
 from facetx.backbones.efficientnet import convert_effnet_vit
 from facetx.backbones.face_transformer import convert_face_transformer
 from facetx.backbones.insightface_vit import convert_insightface_vit
 from facetx.backbones.iresnet import convert_iresnet
 from facetx.backbones.kprpe import convert_kprpe
+from facetx.backbones.mobilefacenet import convert_mobilefacenet
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError
 
 _RAW = InputContract(mean=(0.0,), std=(1.0,))
 _SCALED = InputContract()
+_BY_128 = InputContract(std=(128.0,))
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Importer:
         except CheckpointError:
             raise
         except (LookupError, RuntimeError, ValueError, ArithmeticError) as error:  # sizes that no network has
-            raise CheckpointError(f"not a state dict of {self.source}: {error}") from error
+            raise NotTheirs(f"not a state dict of {self.source}: {error}") from error
 
 
 IMPORTERS: dict[str, Importer] = {
@@ -51,4 +56,24 @@ IMPORTERS: dict[str, Importer] = {
     "insightface-vit": Importer("InsightFace's ViT", convert_insightface_vit, _SCALED),
     "cvlface-kprpe": Importer("CVLface's KP-RPE (arXiv 2403.14852)", convert_kprpe, _SCALED),
     "cct": Importer("Compact Transformers (arXiv 2104.05704)", convert_cct, _SCALED),
+    "mobilefacenet": Importer("MobileFaceNet (Xiaoccer/MobileFaceNet_Pytorch)", convert_mobilefacenet, _BY_128),
 }
+
+
+def importers_for(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the importers that a state dict is for: those that read all of it, else those that know its names."""
+    known, whole = [], []
+    for name, importer in IMPORTERS.items():
+        try:
+            backbone, args, weights = importer(state)
+        except NotTheirs:
+            continue
+        except CheckpointError:  # a network of theirs that has no builder, or must be told more
+            known.append(name)
+            continue
+        known.append(name)
+        with torch.device("meta"):
+            own = BACKBONES.create(backbone, **args).state_dict()
+        if own.keys() == weights.keys():
+            whole.append(name)
+    return whole or known

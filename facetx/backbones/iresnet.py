@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from facetx.backbones.base import Backbone, layer_count, rename_state
+from facetx.backbones.base import TrunkBackbone, layer_count, rename_state
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError
 
@@ -21,7 +21,7 @@ _BLOCKS = {
 }
 
 
-def iresnet18(image_size: int = 112, embedding_dim: int = 512, dropout: float = 0.0) -> Backbone:
+def iresnet18(image_size: int = 112, embedding_dim: int = 512, dropout: float = 0.0) -> TrunkBackbone:
     """IResNet-18.
 
     Args:
@@ -34,17 +34,17 @@ def iresnet18(image_size: int = 112, embedding_dim: int = 512, dropout: float = 
     return _iresnet("iresnet18", image_size, embedding_dim, dropout)
 
 
-def iresnet34(image_size: int = 112, embedding_dim: int = 512, dropout: float = 0.0) -> Backbone:
+def iresnet34(image_size: int = 112, embedding_dim: int = 512, dropout: float = 0.0) -> TrunkBackbone:
     """IResNet-34. Arguments as in ``iresnet18``."""
     return _iresnet("iresnet34", image_size, embedding_dim, dropout)
 
 
-def iresnet50(image_size: int = 112, embedding_dim: int = 512, dropout: float = 0.0) -> Backbone:
+def iresnet50(image_size: int = 112, embedding_dim: int = 512, dropout: float = 0.0) -> TrunkBackbone:
     """IResNet-50. Arguments as in ``iresnet18``."""
     return _iresnet("iresnet50", image_size, embedding_dim, dropout)
 
 
-def iresnet100(image_size: int = 112, embedding_dim: int = 512, dropout: float = 0.0) -> Backbone:
+def iresnet100(image_size: int = 112, embedding_dim: int = 512, dropout: float = 0.0) -> TrunkBackbone:
     """IResNet-100, the CNN that papers compare with. Arguments as in ``iresnet18``."""
     return _iresnet("iresnet100", image_size, embedding_dim, dropout)
 
@@ -69,7 +69,7 @@ class IResNetBlock(nn.Module):
         return self.bn3(self.conv2(y)) + self.downsample(x)
 
 
-def _iresnet(name: str, image_size: int, embedding_dim: int, dropout: float) -> Backbone:
+def _iresnet(name: str, image_size: int, embedding_dim: int, dropout: float) -> TrunkBackbone:
     if image_size % 16:
         raise ValueError(f"{name} halves its image four times: image_size must be a multiple of 16, got {image_size}")
     layers: dict[str, nn.Module] = {
@@ -83,15 +83,15 @@ def _iresnet(name: str, image_size: int, embedding_dim: int, dropout: float) -> 
         layers[f"layer{i}"] = nn.Sequential(*stage)
         channels = out
     layers["bn2"] = nn.BatchNorm2d(channels)
-    features = nn.Sequential(OrderedDict(layers))
-    for module in features.modules():
+    trunk = nn.Sequential(OrderedDict(layers))
+    for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.1)
     width = channels * (image_size // 16) ** 2
     norm = nn.BatchNorm1d(embedding_dim)
     norm.weight.requires_grad = False  # so that each dimension of the embedding keeps unit variance
-    return Backbone(
-        features=features,
+    return TrunkBackbone(
+        trunk=trunk,
         neck=nn.Sequential(nn.Dropout(dropout), nn.Flatten(), nn.Linear(width, embedding_dim), norm),
         embedding_dim=embedding_dim,
         contract=InputContract(size=image_size),
@@ -99,7 +99,7 @@ def _iresnet(name: str, image_size: int, embedding_dim: int, dropout: float) -> 
 
 
 _NAMES = {
-    **{name: f"features.{name}" for name in ("conv1", "bn1", "prelu", "layer1", "layer2", "layer3", "layer4", "bn2")},
+    **{name: f"trunk.{name}" for name in ("conv1", "bn1", "prelu", "layer1", "layer2", "layer3", "layer4", "bn2")},
     "fc": "neck.2",
     "features": "neck.3",
 }
@@ -116,7 +116,7 @@ def convert_iresnet(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any], d
     """
     renamed = rename_state(state, _NAMES, "InsightFace's IResNet", needs=["fc.weight"])
     embedding_dim, width = renamed["neck.2.weight"].shape
-    blocks = tuple(layer_count(renamed, f"features.layer{i}.") for i in (1, 2, 3, 4))
+    blocks = tuple(layer_count(renamed, f"trunk.layer{i}.") for i in (1, 2, 3, 4))
     names = {sizes: name for name, sizes in _BLOCKS.items()}
     if blocks not in names:
         raise CheckpointError(f"an IResNet with {blocks} blocks has no builder; there are {', '.join(_BLOCKS)}")

@@ -16,10 +16,9 @@ from facetx.data.lists.protocols import read_agedb, read_calfw, read_cfp, read_s
 from facetx.errors import UnknownNameError, did_you_mean
 from facetx.evaluators.builders import bin_pairs, listed_pairs
 from facetx.evaluators.templates import TemplateVerification, ijb
-from facetx.evaluators.verification import PairVerification, markdown_table
+from facetx.evaluators.verification import PairVerification
+from facetx.tables import Table
 
-FOLDS = 10
-"""Of every one of the protocols on pairs."""
 INSIGHTFACE = "among the .bin files of InsightFace's training sets"
 RELEASE = "with crops, landmarks and lists as InsightFace's IJB release has them"
 AUTHORS = "among the .bin files of the Face Transformer's authors"
@@ -202,7 +201,7 @@ class Found:
         if official is None:
             return ijb(str(self.path), "ijbc" if name == "ijbc" else "ijbb", size, flip=flip)
         if self.protocol is None:
-            return bin_pairs(str(self.path), FOLDS, size, flip, name)
+            return bin_pairs(str(self.path), size=size, flip=flip, name=name)
         read = read_pairs if self.protocol.name == "pairs.txt" else official
         landmarks = str(self.landmarks) if keypoints and self.landmarks is not None else None
         return listed_pairs(read(self.protocol), str(self.path / "images"), size, landmarks, flip, name)
@@ -228,11 +227,11 @@ def find_benchmark(benchmark: Benchmark, root: str | Path) -> Found | None:
     return Found(benchmark, packed) if packed.is_file() else None
 
 
-def benchmarks_table(benchmarks: Sequence[Benchmark], there: Sequence[Found]) -> str:
-    """A Markdown table of their names, sizes, and where they lie, if they do."""
+def benchmarks_table(benchmarks: Sequence[Benchmark], there: Sequence[Found]) -> Table:
+    """Their names, sizes, and where they lie, if they do."""
     paths = {found.benchmark.name: str(found.path) for found in there}
     rows = [(b.name, b.title, f"{b.pairs:,}", b.asks, paths.get(b.name, "not there")) for b in benchmarks]
-    return markdown_table(("name", "benchmark", "pairs", "asks", "files"), rows)
+    return Table(("name", "benchmark", "pairs", "asks", "files"), rows)
 
 
 def how_to_get(benchmark: Benchmark, root: str | Path) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from facetx.benchmarks.receipts import content_digest, network_digest, weights_digest
-from facetx.evaluators.embedding import FaceDataset, embed_views
+from facetx.data.base import FaceDataset
+from facetx.evaluators.base import HERE, How, Model, backbone_of
+from facetx.evaluators.embedding import embed_views
 from facetx.files import draft_file, write_json
+from facetx.nn.backbone import Backbone
 
 
 class EmbeddingCache:
@@ -33,27 +36,26 @@ class EmbeddingCache:
 
     def __call__(
         self,
-        backbone: Any,
+        model: Model,
         dataset: FaceDataset,
+        how: How = HERE,
         *,
         indices: Sequence[int] | None = None,
-        batch_size: int = 128,
-        device: str | torch.device = "cpu",
         flip: bool = True,
-        workers: int = 0,
-        amp: bool = False,
     ) -> NDArray[np.float32]:
         """Embeddings (V, N, D) float32; arguments, result and errors are those of ``embed_views``."""
+        backbone = backbone_of(model)
         order = list(range(len(dataset))) if indices is None else [int(i) for i in indices]
-        key = self.key(backbone, dataset, order, torch.device(device).type, flip, amp)
+        key = self.key(backbone, dataset, order, torch.device(how.device).type, flip, how.amp)
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         path = self.folder / f"{name}.npy"
         shape = (2 if flip else 1, len(order), backbone.embedding_dim)
-        compute = partial(embed_views, backbone, dataset, device=device, flip=flip, amp=amp)
         kept = _load(path, shape)
-        if kept is not None and _agree(kept[:, :1], compute(indices=order[:1]), 0.02 if amp else 1e-3):
-            return kept
-        views = compute(indices=order, batch_size=batch_size, workers=workers)
+        if kept is not None:
+            first = embed_views(backbone, dataset, replace(how, workers=0), indices=order[:1], flip=flip)
+            if _agree(kept[:, :1], first, 0.02 if how.amp else 1e-3):
+                return kept
+        views = embed_views(backbone, dataset, how, indices=order, flip=flip)
         write_json(path.with_suffix(".json"), {"data": dataset.name, **key, "embeddings": _digest(views)})
         with draft_file(path) as file:
             np.save(file, views, allow_pickle=False)
@@ -61,7 +63,7 @@ class EmbeddingCache:
 
     @staticmethod
     def key(
-        backbone: Any, dataset: FaceDataset, indices: Sequence[int], device: str, flip: bool, amp: bool
+        backbone: Backbone, dataset: FaceDataset, indices: Sequence[int], device: str, flip: bool, amp: bool
     ) -> dict[str, Any]:
         """What the embeddings hang on, as plain values. Reads each image file once."""
         images, points = hashlib.sha256(), hashlib.sha256()
@@ -75,7 +77,7 @@ class EmbeddingCache:
             "input": backbone.contract.as_dict(),
             "images": images.hexdigest(),
             "count": len(indices),
-            "resized_to": getattr(dataset, "size", None),
+            "resized_to": dataset.size,
             "keypoints": points.hexdigest() if backbone.needs_keypoints else None,
             "flip": flip,
             "precision": "bf16" if amp else "fp32",

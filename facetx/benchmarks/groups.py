@@ -7,11 +7,12 @@ a person), or in a ``.bin`` by its number from 0 on. An empty field is no label.
 
 import csv
 from pathlib import Path
-from typing import Any
 
+from facetx.data.base import FaceDataset
 from facetx.errors import DataError
-from facetx.evaluators.verification import PairVerification, VerificationResult, markdown_table
+from facetx.evaluators.verification import PairVerification, VerificationResult
 from facetx.metrics.groups import GroupRates, group_rates
+from facetx.tables import Table
 
 Labels = dict[str, dict[str, str]]
 
@@ -41,12 +42,11 @@ def read_groups(path: str | Path) -> Labels:
 def results_by_group(
     evaluator: PairVerification, result: VerificationResult, labels: Labels
 ) -> dict[str, list[GroupRates]]:
-    """The rates of each group of each attribute, at the mean of the folds' thresholds.
+    """The rates of each group of each attribute, at one threshold for all, the result's.
 
     A pair belongs to a group where both of its images do; pairs across groups, or without a label, are left out.
     Raises ``DataError`` where that is every pair.
     """
-    threshold = float(result.accuracy.thresholds.mean())
     found = {}
     for attribute, of in labels.items():
         label = {i: _label(evaluator.dataset, i, of) for i in {*evaluator.first.tolist(), *evaluator.second.tolist()}}
@@ -55,22 +55,14 @@ def results_by_group(
         if not any(groups):
             raise DataError(
                 f"{evaluator.name}: no pair has both images in one group of {attribute!r}; the labels speak of images "
-                f"such as {next(iter(of), 'none')!r}, the data of {image_key(evaluator.dataset, 0)!r}"
+                f"such as {next(iter(of), 'none')!r}, the data of {evaluator.dataset.key(0)!r}"
             )
-        found[attribute] = group_rates(result.scores, result.same, groups, threshold)
+        found[attribute] = group_rates(result.scores, result.same, groups, result.threshold)
     return found
 
 
-def image_key(dataset: Any, index: int) -> str:
-    """``Name/Name_0001.jpg``; the number where the data set has no files."""
-    if not hasattr(dataset, "paths"):
-        return str(index)
-    path = dataset.paths[index]
-    return f"{path.parent.name}/{path.name}"
-
-
-def groups_table(attribute: str, groups: list[GroupRates]) -> str:
-    """A Markdown table of the groups, from the lowest accuracy to the highest."""
+def groups_table(attribute: str, groups: list[GroupRates]) -> Table:
+    """The groups, from the lowest accuracy to the highest."""
     rows = [
         (
             g.name,
@@ -82,11 +74,11 @@ def groups_table(attribute: str, groups: list[GroupRates]) -> str:
         )
         for g in sorted(groups, key=lambda g: g.accuracy)
     ]
-    return markdown_table((attribute, "same", "different", "accuracy (95 %)", "TAR (95 %)", "FAR (95 %)"), rows)
+    return Table((attribute, "same", "different", "accuracy (95 %)", "TAR (95 %)", "FAR (95 %)"), rows)
 
 
-def _label(dataset: Any, index: int, of: dict[str, str]) -> str | None:
-    key = image_key(dataset, index)
+def _label(dataset: FaceDataset, index: int, of: dict[str, str]) -> str | None:
+    key = dataset.key(index)
     folder, _, name = key.rpartition("/")
     return of.get(key) or of.get(f"{folder}/{name.rpartition('.')[0]}") or of.get(folder)
 

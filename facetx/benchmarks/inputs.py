@@ -14,8 +14,9 @@ from PIL import Image
 
 from facetx.contract import InputContract
 from facetx.data.align import ARCFACE, ARCFACE_SIZE, similarity
+from facetx.data.base import FaceDataset
+from facetx.data.formats.codec import decode_image
 from facetx.data.lists.landmarks import read_landmarks
-from facetx.evaluators.embedding import FaceDataset
 
 SAMPLE = 400
 """Images looked at, in even steps over those given."""
@@ -172,7 +173,8 @@ def _landmarks_offset(path: str | Path, size: tuple[int, int]) -> tuple[tuple[fl
     return (x, y), round(1 / float(np.hypot(onto[0, 0], onto[1, 0])), 3)
 
 
-def _file_size(dataset: Any, index: int) -> tuple[int, int]:
-    """Width and height of an image as its file has it."""
-    with Image.open(dataset.paths[index]) as image:
-        return image.size
+def _file_size(dataset: FaceDataset, index: int) -> tuple[int, int]:
+    """Width and height of an image as its file has it; as the data set gives it where there is no file."""
+    data = dataset.encoded(index)
+    image = dataset[index]["image"] if data is None else decode_image(data, dataset.describe(index))
+    return image.shape[1], image.shape[0]

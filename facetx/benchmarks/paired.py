@@ -7,9 +7,9 @@ import numpy as np
 
 from facetx.benchmarks.receipts import Receipt
 from facetx.errors import DataError
-from facetx.evaluators.verification import VerificationResult, markdown_table, short
-from facetx.metrics.roc import Bools
+from facetx.evaluators.verification import VerificationResult, short
 from facetx.metrics.significance import Bootstrapped, McNemar, bootstrap_shares, bootstrap_tar, mcnemar
+from facetx.tables import Table
 
 MUST_MATCH = ("protocol", "images", "flip", "norm", "thresholds", "definitions")
 """The fields of receipts that must be equal, and the contract's alignment. Size, color, mean and std belong to the
@@ -38,20 +38,22 @@ class Comparison:
         """Plain values for JSON."""
         return {**asdict(self), "tars": {short(far): asdict(found) for far, found in self.tars.items()}}
 
-    def table(self) -> str:
-        """A Markdown table, McNemar's test in words, and the notes."""
+    def table(self) -> Table:
+        """Both results and their difference."""
         rows = [_row("accuracy", self.accuracy)]
         rows += [_row(f"TAR at FAR <= {short(far)}", found) for far, found in self.tars.items()]
         head = (self.name, "A (95 %)", "B (95 %)", "B - A in points (95 %)", "p, paired bootstrap")
+        return Table(head, rows)
+
+    def text(self) -> str:
+        """The table, McNemar's test in words, and the notes, for a terminal."""
         test = self.mcnemar
         verdict = "a difference beyond chance" if test.p < 0.05 else "no difference beyond chance"
-        lines = [
-            markdown_table(head, rows),
-            "",
+        words = (
             f"McNemar, exact: A alone is right on {test.only_a} pairs, B alone on {test.only_b}; p = {test.p:.3g}: "
-            f"{verdict} at the 5 % level.",
-        ]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+            f"{verdict} at the 5 % level."
+        )
+        return "\n".join([self.table().text(), "", words, *(f"note: {note}" for note in self.notes)])
 
 
 def mismatches(a: Receipt, b: Receipt) -> list[str]:
@@ -72,19 +74,13 @@ def compare(a: VerificationResult, receipt_a: Receipt, b: VerificationResult, re
             + "\n  ".join(problems)
             + "\nevaluate both models again with the same images, pairs and settings"
         )
-    right_a, right_b = _right(a), _right(b)
     return Comparison(
         name=a.name,
-        mcnemar=mcnemar(right_a, right_b),
-        accuracy=bootstrap_shares(right_a, right_b),
+        mcnemar=mcnemar(a.right, b.right),
+        accuracy=bootstrap_shares(a.right, b.right),
         tars={t.target: bootstrap_tar(a.scores, b.scores, a.same, t.target) for t in a.tars if t.supported},
         notes=_notes(receipt_a, receipt_b),
     )
-
-
-def _right(result: VerificationResult) -> Bools:
-    """(N,) whether each pair was decided rightly at its fold's threshold."""
-    return (result.scores > result.accuracy.thresholds[result.fold]) == result.same
 
 
 def _notes(a: Receipt, b: Receipt) -> list[str]:

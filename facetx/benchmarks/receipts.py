@@ -10,7 +10,11 @@ import numpy as np
 import torch
 
 import facetx
-from facetx.evaluators.embedding import FaceDataset
+from facetx.data.base import FaceDataset
+from facetx.errors import DataError
+from facetx.evaluators.base import Evaluator, Model, backbone_of
+from facetx.nn.backbone import Backbone
+from facetx.nn.meta import computation
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Receipt:
 
     Attributes:
         weights: Of the backbone's state dict: names, types, shapes and bytes, in the order of the names.
-        network: Of its modules' names, kinds and plain settings: what is computed from the weights.
+        network: Of what is computed from the weights: the operations and their arguments, in eval mode.
         images: Of the bytes of the image files that are used, in the order of their first use. So a folder and a
             ``.bin`` of the same files agree.
         protocol: Of what is done with them: of pairs, which images meet, the labels and the folds. Images count by that
@@ -56,16 +60,20 @@ class Receipt:
         return asdict(self)
 
 
-def make_receipt(evaluator: Any, backbone: Any, amp: bool = False, seed: int | None = None) -> Receipt:
-    """The receipt of ``evaluator.result(backbone, amp=amp)``; reads each image file once.
+def make_receipt(evaluator: Evaluator, model: Model, amp: bool = False, seed: int | None = None) -> Receipt:
+    """The receipt of ``evaluator.result(model, How(amp=amp))``; reads each image file once.
 
     Args:
-        evaluator: The benchmark, with a ``dataset`` and ``terms()``.
-        backbone: The model.
+        evaluator: The benchmark.
+        model: Whose backbone the receipt speaks of.
         amp: Whether it runs in bf16.
         seed: Of its training, where known.
+
+    Raises ``DataError`` for an evaluator without a data set.
     """
-    dataset, terms = evaluator.dataset, evaluator.terms()
+    dataset, terms, backbone = evaluator.dataset, evaluator.terms(), backbone_of(model)
+    if dataset is None:
+        raise DataError(f"{evaluator.name}: has no data set that a receipt could speak of")
     digest = {i: content_digest(dataset, i) for i in np.unique(terms.items).tolist()}
     first_use: dict[str, int] = {}  # image's digest -> its first item; equal files are one image
     for i in terms.items.tolist():
@@ -106,28 +114,22 @@ def weights_digest(backbone: Any) -> str:
     return hasher.hexdigest()
 
 
-def network_digest(backbone: Any) -> str:
-    """SHA-256 of a module's parts: their names, kinds and plain settings, such as the scale of an attention.
+def network_digest(backbone: Backbone) -> str:
+    """SHA-256 of what a backbone computes in eval mode: its operations, their arguments, and its fixed tables.
 
-    The same weights in another network give other embeddings. What differs between training and evaluation is left out.
+    The same weights in another network give other embeddings. What matters in training alone (dropout, frozen parts,
+    recomputing) is no part of it. PyTorch may compute otherwise in another version, and then the hash is another.
     """
-    hasher = hashlib.sha256()
-    for name, module in backbone.named_modules():
-        settings = {k: v for k, v in vars(module).items() if k != "training" and _is_plain(v)}
-        hasher.update(f"{name} {type(module).__qualname__} {sorted(settings.items())}\n".encode())
-    return hasher.hexdigest()
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
+    return _sha256(
+        f"{line}\n".encode() for line in computation(backbone, backbone.contract.size, backbone.needs_keypoints)
+    )
 
 
 def content_digest(dataset: FaceDataset, index: int) -> str:
     """SHA-256 of an item's image file; of its shape and pixels where the data set has no files."""
-    if hasattr(dataset, "encoded"):
-        return hashlib.sha256(dataset.encoded(index)).hexdigest()
+    data = dataset.encoded(index)
+    if data is not None:
+        return hashlib.sha256(data).hexdigest()
     image = dataset[index]["image"]
     return _sha256([str(image.shape).encode(), _bytes(image, "|u1")])
 

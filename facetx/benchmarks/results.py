@@ -16,7 +16,6 @@ from facetx.benchmarks.receipts import Receipt
 from facetx.errors import DataError
 from facetx.evaluators.verification import VerificationResult
 from facetx.files import write_json
-from facetx.metrics.verification import tenfold_accuracy
 
 FORMAT = "facetx-verification-1"
 KINDS = {"scores": "<f8", "same": "|b1", "fold": "<i4"}
@@ -32,6 +31,7 @@ class _Plain(BaseModel, strict=True):
     flip: bool
     thresholds: Literal["grid", "exact"]
     mean_keypoints: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def write_result(path: str | Path, result: VerificationResult, receipt: Receipt, **more: Any) -> None:
@@ -54,19 +54,20 @@ def read_result(path: str | Path) -> tuple[VerificationResult, Receipt]:
         scores, same, fold = (_decode(content["arrays"][name], kind) for name, kind in KINDS.items())
         if len(np.unique(fold)) > MOST_FOLDS:
             raise ValueError(f"more than {MOST_FOLDS} folds")
-        plain = _Plain(name=content["name"], xnorm=content["summary"]["xnorm"], **content["settings"])
+        if not len(scores) == len(same) == len(fold):
+            raise ValueError("scores, labels and folds are not equally many")
+        known = {"xnorm": content["summary"]["xnorm"], "notes": tuple(content.get("notes", ()))}
+        plain = _Plain(name=content["name"], **known, **content["settings"])
         receipt = Receipt(**content["receipt"])
         TypeAdapter(Receipt).validate_json(json.dumps(content["receipt"], allow_nan=False), strict=True)
         result = VerificationResult(
             name=plain.name,
             scores=scores,
             same=same,
-            fold=fold.astype(np.int64),
-            accuracy=tenfold_accuracy(scores, same, fold, plain.thresholds),
-            xnorm=plain.xnorm,
-            flip=plain.flip,
-            mean_keypoints=plain.mean_keypoints,
+            fold=np.unique(fold, return_inverse=True)[1],
+            **{key: value for key, value in plain if key != "name"},
         )
+        result.summary()  # raises where scores and labels are none
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except DataError:

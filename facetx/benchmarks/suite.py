@@ -1,7 +1,7 @@
 """One model on many benchmarks: what is there is run, and one table says how it stands."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,23 @@ from facetx.benchmarks.groups import Labels, results_by_group
 from facetx.benchmarks.inputs import InputCheck, check_inputs
 from facetx.benchmarks.receipts import Receipt, make_receipt
 from facetx.benchmarks.results import write_result
+from facetx.data.base import FaceDataset
+from facetx.errors import DataError
+from facetx.evaluators.base import HERE, Evaluator, How
+from facetx.evaluators.build import build_evaluator
 from facetx.evaluators.builders import identification
-from facetx.evaluators.embedding import embed_views
-from facetx.evaluators.verification import VerificationResult, markdown_table
+from facetx.evaluators.templates import TemplateResult
+from facetx.evaluators.verification import PairVerification, VerificationResult, short
 from facetx.files import write_json
 from facetx.metrics.groups import GroupRates
+from facetx.nn.backbone import Backbone
+from facetx.tables import Table
+
+QUESTIONS = {
+    "pairs": "pairs drawn from the data set: are the two one person?",
+    "identification": "each image against all others, one person among several, strangers, and clusters",
+}
+"""That can be asked of any labeled data set, and what they are hard by."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +67,22 @@ def find_benchmarks(benchmarks: Sequence[Benchmark], root: str | Path) -> tuple[
     return [found for _, found in there if found is not None], [b for b, found in there if found is None]
 
 
-def run_benchmark(backbone: Any, found: Found, *, flip: bool = True, **how: Any) -> Outcome:
+def run_benchmark(backbone: Backbone, found: Found, *, flip: bool = True, **more: Any) -> Outcome:
     """Runs one benchmark with all that makes its number trustworthy.
 
     Args:
         backbone: The model.
         found: Of ``find_benchmarks``.
         flip: Sum the embeddings of an image and of its mirror.
-        how: Of ``measure``.
+        more: Of ``measure``.
     """
     b = found.benchmark
     evaluator = found.open(backbone.contract.size, flip, backbone.needs_keypoints)
-    return measure(backbone, evaluator, b.name, b.title, b.asks, pairs=b.pairs, landmarks=found.landmarks, **how)
+    return measure(backbone, evaluator, b.name, b.title, b.asks, pairs=b.pairs, landmarks=found.landmarks, **more)
 
 
 def run_identification(
-    backbone: Any, root: str | Path, *, landmarks: str | Path | None = None, flip: bool = True, **how: Any
+    backbone: Backbone, root: str | Path, *, landmarks: str | Path | None = None, flip: bool = True, **more: Any
 ) -> Outcome:
     """1:N and clustering on any folder of identities.
 
@@ -79,21 +91,39 @@ def run_identification(
         root: ``root/<identity>/<image>``.
         landmarks: File of its keypoints, for a backbone that takes them, and to check the alignment by.
         flip: Sum the embeddings of an image and of its mirror.
-        how: Of ``measure``.
+        more: Of ``measure``.
 
     Raises ``DataError`` for too few identities.
     """
     marks = str(landmarks) if landmarks is not None and backbone.needs_keypoints else None
-    evaluator = identification(str(root), "all", size=backbone.contract.size, landmarks=marks, flip=flip)
-    asks = "each image against all others, one person among several, strangers, and clusters"
-    return measure(
-        backbone, evaluator, "identification", f"1:N, {Path(root).resolve().name}", asks, landmarks=landmarks, **how
-    )
+    evaluator = identification(root=str(root), part="all", size=backbone.contract.size, landmarks=marks, flip=flip)
+    title = f"1:N, {Path(root).resolve().name}"
+    asks = QUESTIONS["identification"]
+    return measure(backbone, evaluator, "identification", title, asks, landmarks=landmarks, **more)
+
+
+def run_question(
+    backbone: Backbone, question: str, dataset: FaceDataset, name: str, *, flip: bool = True, **more: Any
+) -> Outcome:
+    """Asks one of ``QUESTIONS`` of any data set.
+
+    Args:
+        backbone: The model.
+        question: Its name.
+        dataset: Of people that the model was not trained on.
+        name: Of the outcome's file.
+        flip: Sum the embeddings of an image and of its mirror.
+        more: Of ``measure``.
+
+    Raises ``DataError`` for too few identities.
+    """
+    evaluator = build_evaluator(question, dataset, {"flip": flip})
+    return measure(backbone, evaluator, name, f"{dataset.name}, {question}", QUESTIONS[question], **more)
 
 
 def measure(
-    backbone: Any,
-    evaluator: Any,
+    backbone: Backbone,
+    evaluator: Evaluator,
     name: str,
     title: str,
     asks: str,
@@ -102,9 +132,7 @@ def measure(
     landmarks: str | Path | None = None,
     labels: Labels | None = None,
     seed: int | None = None,
-    embed: Callable[..., Any] = embed_views,
-    amp: bool = False,
-    **how: Any,
+    how: How = HERE,
 ) -> Outcome:
     """An evaluator's result with its receipt, and its images beside the model's contract.
 
@@ -115,18 +143,22 @@ def measure(
         landmarks: CSV file of the images' keypoints, to check their alignment by.
         labels: Of ``read_groups``, for pairs.
         seed: Of the model's training, for the receipt.
-        embed: Stands in for ``embed_views``, such as an ``EmbeddingCache``.
-        amp, how: Of ``embed_views``: device, batch_size, workers.
+        how: To run the model.
+
+    Raises ``DataError`` for an evaluator without a data set.
     """
     began = time.perf_counter()
+    if evaluator.dataset is None:
+        raise DataError(f"{evaluator.name}: has no data set, so its images cannot be looked at")
     inputs = check_inputs(backbone.contract, evaluator.dataset, np.unique(evaluator.terms().items), landmarks)
-    result = evaluator.result(backbone, embed=embed, amp=amp, **how)
-    receipt = make_receipt(evaluator, backbone, amp, seed)
-    warnings = list(inputs.warnings)
-    if pairs is not None and result.pairs != pairs:
+    result = evaluator.result(backbone, how)
+    receipt = make_receipt(evaluator, backbone, how.amp, seed)
+    warnings = [*inputs.warnings, *result.notes]
+    if isinstance(result, VerificationResult | TemplateResult) and pairs not in (None, result.pairs):
         warnings.append(f"pairs: {result.pairs} of the protocol's {pairs}; not comparable with published results")
-    of_pairs = isinstance(result, VerificationResult)
-    groups = results_by_group(evaluator, result, labels) if of_pairs and labels else {}
+    groups = {}
+    if labels and isinstance(evaluator, PairVerification) and isinstance(result, VerificationResult):
+        groups = results_by_group(evaluator, result, labels)
     seconds = time.perf_counter() - began
     return Outcome(name, title, asks, evaluator, result, receipt, inputs, warnings, groups, seconds)
 
@@ -146,45 +178,53 @@ def pairs_of_images(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if isinstance(outcome.result, VerificationResult)]
 
 
-def tables(outcomes: Sequence[Outcome], model: str) -> list[str]:
-    """Markdown: the pairs in one table, beside published results, then each other benchmark in its own."""
+def tables(outcomes: Sequence[Outcome], model: str) -> list[Table]:
+    """The pairs in one table, beside published results, then each other benchmark in its own."""
     pairs = pairs_of_images(outcomes)
-    found = [summary_table(pairs), published_table(pairs, model)] if pairs else []
+    found = [summary_table(pairs)] if pairs else []
+    found += [published_table(pairs, model)] if any(published(outcome.name) for outcome in pairs) else []
     for outcome in outcomes:
         if not isinstance(outcome.result, VerificationResult):
-            found.append(outcome.result.table())
+            found += outcome.result.tables()
             if published(outcome.name):
                 found.append(published_table([outcome], model))
     return found
 
 
-def summary_table(outcomes: Sequence[Outcome]) -> str:
-    """A Markdown table with a row a benchmark on pairs."""
+def summary_table(outcomes: Sequence[Outcome]) -> Table:
+    """A row a benchmark on pairs; of one fold there is no accuracy."""
     head = ("%", "pairs", "accuracy", "std", "standard error", "AUC", "EER", "TAR at FAR <= 1e-3")
     rows = []
     for outcome in outcomes:
         r = outcome.result
         tar = next(t for t in r.tars if t.target == 1e-3)
-        numbers = (r.accuracy.mean, r.accuracy.std, r.accuracy.se, r.auc, r.eer, tar.tar)
-        row = [outcome.title, f"{r.pairs}", *(f"{100 * n:.2f}" for n in numbers)]
-        rows.append((*row[:-1], row[-1] if tar.supported else f"{row[-1]} (too few pairs)"))
-    return markdown_table(head, rows)
+        a = r.accuracy
+        over_folds = ("-",) * 3 if a is None else (f"{100 * n:.2f}" for n in (a.mean, a.std, a.se))
+        row = (outcome.title, f"{r.pairs}", *over_folds, f"{100 * r.auc:.2f}", f"{100 * r.eer:.2f}")
+        rows.append((*row, _percent(tar.tar, tar.supported)))
+    return Table(head, rows)
 
 
-def published_table(outcomes: Sequence[Outcome], model: str) -> str:
-    """A Markdown table in percent, a row a model: this one, and those of the literature."""
+def published_table(outcomes: Sequence[Outcome], model: str) -> Table:
+    """In percent, a row a model: this one, and those of the literature."""
     rows: dict[str, list[str]] = {}
     head: list[str] = []
     for outcome in outcomes:
         others = published(outcome.name)
-        own = {model: {name: 100 * value for name, value in outcome.result.summary().items()}}
+        own = outcome.result.summary()
+        firm = {f"tar@far={short(t.target)}": t.supported for t in outcome.result.tars}
         for name in next(iter(others.values()), {}):
             head.append(outcome.title if name == "accuracy" else f"{outcome.title} {name}")
-            for who, numbers in {**own, **others}.items():
+            ours = _percent(own[name], firm.get(name, True)) if name in own else "-"
+            for who, cell in {model: ours, **{who: f"{numbers[name]:.2f}" for who, numbers in others.items()}}.items():
                 cells = rows.setdefault(who, [])
-                cells += ["-"] * (len(head) - 1 - len(cells)) + [f"{numbers[name]:.2f}"]
+                cells += ["-"] * (len(head) - 1 - len(cells)) + [cell]
     lines = [(who, *row, *["-"] * (len(head) - len(row))) for who, row in rows.items()]
-    return markdown_table(("published, %", *head), lines)
+    return Table(("published, %", *head), lines)
+
+
+def _percent(share: float, supported: bool) -> str:
+    return f"{100 * share:.2f}{'' if supported else ' (too few pairs)'}"
 
 
 def write_outcome(path: str | Path, outcome: Outcome, model: dict[str, Any]) -> None:

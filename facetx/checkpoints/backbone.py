@@ -1,9 +1,10 @@
-"""A backbone from its settings: where its first weights come from, and which of them are trained."""
+"""A backbone from its settings, and where its first weights come from."""
 
 import dataclasses
 import inspect
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,23 @@ import yaml
 from torch import Tensor
 
 from facetx.backbones import BACKBONES
-from facetx.backbones.timm_models import own_weights
+from facetx.backbones.base import PREFIXES, without_prefix
+from facetx.backbones.importers import importers_for
+from facetx.backbones.library import LibraryBackbone, own_weights
 from facetx.checkpoints.format import WEIGHTS, find_checkpoint, load_weights
 from facetx.checkpoints.weights import read_weights
 from facetx.config import create
 from facetx.config.settings import ModelSettings
 from facetx.contract import InputContract
-from facetx.errors import CheckpointError
-from facetx.nn.freeze import freeze
+from facetx.errors import CheckpointError, some
+from facetx.nn.backbone import Backbone
 from facetx.nn.lora import add_lora, merge_lora
 
 log = logging.getLogger("facetx")
 
 
 def build_backbone(model: ModelSettings, trained_in: InputContract | None = None) -> Any:
-    """The backbone that its settings name, on the CPU, with its input contract, LoRA and frozen parts.
+    """The backbone that its settings name, on the CPU, with its input contract and LoRA.
 
     Args:
         model: The settings.
@@ -52,11 +55,10 @@ def build_backbone(model: ModelSettings, trained_in: InputContract | None = None
             )
     if model.lora is not None:
         add_lora(backbone, **model.lora.model_dump())
-    freeze(backbone, model.freeze)
     return backbone
 
 
-def start_from(backbone: Any, model: ModelSettings) -> InputContract | None:
+def start_from(backbone: Backbone, model: ModelSettings) -> InputContract | None:
     """Loads the weights at ``model.init_from``, and returns the contract that they were trained in, if known.
 
     Args:
@@ -73,7 +75,7 @@ def start_from(backbone: Any, model: ModelSettings) -> InputContract | None:
     checkpoint = find_checkpoint(model.init_from, "BEST")
     where = f"model.init_from: {checkpoint.path}"
     contract = InputContract(**checkpoint.meta["input"])
-    weights: dict[str, Tensor] = checkpoint.weights()
+    weights = of_backbone(checkpoint.weights())
     theirs = ModelSettings.model_validate_json(json.dumps(checkpoint.meta["settings"]["model"]))
     if theirs.name not in BACKBONES:
         raise CheckpointError(
@@ -102,24 +104,63 @@ def start_from(backbone: Any, model: ModelSettings) -> InputContract | None:
     return contract
 
 
-def _start_from_file(backbone: Any, path: str) -> InputContract | None:
-    weights = read_weights(path)
+def of_backbone(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's part of what a task has published: all, or what is called so where that is the task itself."""
+    own = {k.removeprefix("backbone."): v for k, v in published.items() if k.startswith("backbone.")}
+    return own or dict(published)
+
+
+def _start_from_file(backbone: Backbone, path: str) -> InputContract | None:
+    where = f"model.init_from: {path}"
+    weights, others = _unwrapped(backbone, read_weights(path))
     found = own_weights(backbone, weights)
+    try:
+        if found is not None and isinstance(backbone, LibraryBackbone):
+            load_weights(backbone.trunk, found[0], where)
+        else:
+            load_weights(backbone, weights, where)
+    except CheckpointError as error:
+        programs = " or ".join(importers_for(weights))
+        if not programs:
+            raise
+        raise CheckpointError(
+            f"{error}\n  they are another program's; for a checkpoint that model.init_from takes: "
+            f"python scripts/import_weights.py --from {programs} {path} --out FOLDER"
+        ) from None
+    if others:
+        log.info("%s: left out, as no part of the backbone: %s", where, some(others))
     if found is None:
-        load_weights(backbone, weights, f"model.init_from: {path}")
         return None
-    features, left_out, contract = found
-    load_weights(backbone.features, features, f"model.init_from: {path}")
+    assert isinstance(backbone, LibraryBackbone)
+    _, left_out, contract = found
     log.info(
         "model.init_from: %s has the features; left out: %s; new: %s; input: mean %s, std %s, unless model.input says "
         "otherwise",
         path,
         ", ".join(left_out) or "nothing",
-        "the neck" if len(list(backbone.neck.parameters())) else "nothing",
+        "the neck" if any(True for _ in backbone.neck.parameters()) else "nothing",
         contract.mean,
         contract.std,
     )
     return contract
+
+
+def _unwrapped(backbone: Backbone, state: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], list[str]]:
+    """A state dict without what wrappers put before its names, and the names that are no part of the backbone.
+
+    A trainer's file has the backbone under one prefix and a head beside it: then what stands under the prefix is taken.
+    """
+    state = without_prefix(state)
+    own = {*backbone.state_dict()}
+    if isinstance(backbone, LibraryBackbone):
+        own |= {*backbone.trunk.state_dict()}
+    if own.isdisjoint(state):
+        for prefix in PREFIXES:
+            under = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            part = dict(without_prefix(under))
+            if not (own.isdisjoint(part) and own.isdisjoint(backbone.current_names(part))):
+                return part, [key for key in state if not key.startswith(prefix)]
+    return state, []
 
 
 @torch.no_grad()

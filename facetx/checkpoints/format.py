@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from facetx.errors import CheckpointError
+from facetx.nn.backbone import Backbone
 
 FORMAT = 1
 WEIGHTS, STATE, META = "model.safetensors", "train.pt", "meta.json"
@@ -161,6 +162,8 @@ def find_checkpoint(path: str | Path, pointer: str = "LAST") -> Checkpoint:
 
 def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
     """Loads a state dict. Raises ``CheckpointError`` that lists missing, unexpected and misshaped keys apart."""
+    if isinstance(module, Backbone):
+        weights = module.current_names(weights)
     own = module.state_dict()
     missing = [k for k in own if k not in weights]
     unexpected = [k for k in weights if k not in own]
@@ -176,7 +179,8 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], where: 
             f"  unexpected ({len(unexpected)}): {', '.join(unexpected[:5])}\n"
             f"  misshaped ({len(misshaped)}): {', '.join(misshaped[:5])}"
         )
-    module.load_state_dict(dict(weights))
+    own.update(weights)  # it says what version each module's names are of, as MNASNet wants to know
+    module.load_state_dict(own)
 
 
 def sha256(path: Path) -> str:

@@ -1,6 +1,8 @@
 """A task from its settings and what it must know of its data: for training, and for what a run published."""
 
+import fnmatch
 import inspect
+from collections.abc import Iterable
 
 from facetx.config import create
 from facetx.config.parts import Part
@@ -9,10 +11,13 @@ from facetx.data.base import Description
 from facetx.errors import ConfigError
 from facetx.heads import HEADS, Head, JointHead
 from facetx.nn.backbone import Backbone
+from facetx.nn.freeze import freeze
 from facetx.tasks import TASKS, Task
 
 
-def build_task(task: Part, heads: tuple[HeadSettings, ...], backbone: Backbone, data: Description) -> Task:
+def build_task(
+    task: Part, heads: tuple[HeadSettings, ...], backbone: Backbone, data: Description, frozen: Iterable[str] = ()
+) -> Task:
     """The task that its settings name, on the CPU.
 
     Args:
@@ -20,6 +25,8 @@ def build_task(task: Part, heads: tuple[HeadSettings, ...], backbone: Backbone, 
         heads: The losses of ``head``, for a task that takes a head.
         backbone: Images -> embeddings.
         data: Of the training set.
+        frozen: Shell patterns of modules that stay as they are, by their names in the backbone, or in what the task
+            publishes.
 
     Raises ``ConfigError`` where the task wants a head and none is given, or takes none and some are, and whatever its
     builder and the heads' refuse.
@@ -30,7 +37,12 @@ def build_task(task: Part, heads: tuple[HeadSettings, ...], backbone: Backbone, 
     if heads and not takes_head:
         raise ConfigError(f"head: the task {task.name} takes none; leave it out")
     head = {"head": build_head(heads, backbone.embedding_dim, data.num_classes)} if takes_head else {}
-    return create(TASKS, task, backbone=backbone, data=data, **head)
+    built: Task = create(TASKS, task, backbone=backbone, data=data, **head)
+    names = [name for name, _ in backbone.named_modules()]
+    of_backbone = [pattern for pattern in frozen if fnmatch.filter(names, pattern)]
+    freeze(backbone, of_backbone)
+    freeze(built.published(), [pattern for pattern in frozen if pattern not in of_backbone])
+    return built
 
 
 def build_head(heads: tuple[HeadSettings, ...], embedding_dim: int, num_classes: int) -> Head:

@@ -27,7 +27,7 @@ TABLES: dict[str, tuple[str, Registry[Any], tuple[str, ...]]] = {
     "data.transforms": ("Augmentations", TRANSFORMS, ()),
     "data.sampler": ("Samplers", SAMPLERS, ()),
     "head": ("Heads", HEADS, ("embedding_dim", "num_classes")),
-    "evaluators": ("Evaluators", EVALUATORS, ()),
+    "evaluators": ("Evaluators", EVALUATORS, ("dataset",)),
     "optim": ("Optimizers", OPTIMIZERS, ()),
     "schedule": ("Schedules", SCHEDULES, ()),
     "task": ("Tasks", TASKS, ("backbone", "data", "head")),

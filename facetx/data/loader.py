@@ -7,6 +7,7 @@ had, with any number of workers.
 
 import signal
 from collections.abc import Generator, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from facetx.data.base import FaceDataset, Sample
 from facetx.data.sample import Sides, collate, known
-from facetx.data.samplers import EpochBatches
+from facetx.data.samplers import BatchOrder, Ints
 from facetx.data.transforms import Transform
 from facetx.errors import DataError
 
@@ -27,10 +28,10 @@ ALWAYS = frozenset({"image", "label"})
 class StepSampler(Sampler[list[tuple[int, int]]]):
     """Yields the (epoch, index) pairs of each batch from step ``start`` to ``stop``, across epochs."""
 
-    def __init__(self, batches: EpochBatches, labels: np.ndarray, batch_size: int, seed: int, start: int, stop: int):
-        self.batches, self.labels, self.batch_size, self.seed = batches, labels, batch_size, seed
+    def __init__(self, order: BatchOrder, labels: Ints, batch_size: int, seed: int, start: int, stop: int):
+        self.order, self.labels, self.batch_size, self.seed = order, labels, batch_size, seed
         self.start, self.stop = start, stop
-        self.steps_per_epoch = len(batches(labels, batch_size, seed, 0))
+        self.steps_per_epoch = order.steps(labels, batch_size)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -39,8 +40,9 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         step = self.start
         while step < self.stop:
             epoch, done = divmod(step, self.steps_per_epoch)
-            for batch in self.batches(self.labels, self.batch_size, self.seed, epoch)[done:][: self.stop - step]:
-                yield [(epoch, int(index)) for index in batch]
+            batches = self.order.epoch(self.labels, self.batch_size, self.seed, epoch)
+            for batch in islice(batches, done, done + self.stop - step):
+                yield [(epoch, index) for index in batch.tolist()]
                 step += 1
 
 

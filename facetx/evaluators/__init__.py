@@ -1,38 +1,10 @@
-"""A model and a benchmark in, named numbers out; here the table of the benchmarks.
+"""A model and a question in, named numbers out.
 
-An evaluator has a ``name``, and ``evaluator(backbone, device=..., batch_size=..., workers=..., amp=...)`` yields
-(name, value); its ``result`` takes the same. Where ``needs_head`` is true both take the trained ``head`` too. It prints
-and logs nothing.
+An ``Evaluator`` asks its question of a data set; ``EVALUATORS`` is the table of them.
 """
 
-from collections.abc import Callable
+from facetx.evaluators.base import Evaluator, How, Model, Result
+from facetx.evaluators.build import EVALUATORS, args_with_size, build_evaluator
+from facetx.evaluators.prediction import predictions
 
-from facetx.evaluators.builders import (
-    bin_pairs,
-    classification,
-    folder_pairs,
-    identification,
-    lfw,
-    synthetic_classification,
-    synthetic_pairs,
-)
-from facetx.evaluators.classification import Classification
-from facetx.evaluators.identification import Identification
-from facetx.evaluators.templates import TemplateVerification, ijb
-from facetx.evaluators.verification import PairVerification
-from facetx.registry import Registry
-
-Evaluator = PairVerification | Classification | Identification | TemplateVerification
-EVALUATORS: Registry[Callable[..., Evaluator]] = Registry(
-    "evaluator",
-    [
-        lfw,
-        bin_pairs,
-        folder_pairs,
-        synthetic_pairs,
-        classification,
-        synthetic_classification,
-        identification,
-        ijb,
-    ],
-)
+__all__ = ["EVALUATORS", "Evaluator", "How", "Model", "Result", "args_with_size", "build_evaluator", "predictions"]

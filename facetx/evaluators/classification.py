@@ -1,24 +1,34 @@
 """Closed-set classification: which of the training identities does an image show?"""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from facetx.data.base import FaceDataset
 from facetx.errors import DataError
-from facetx.evaluators.embedding import Backbone, FaceDataset, embed_dataset
+from facetx.evaluators.base import HERE, Evaluator, How, Model, Result
+from facetx.evaluators.prediction import predictions
+from facetx.evaluators.terms import Terms
+from facetx.tables import Table
+
+DEFINITIONS = {
+    "top1, top5": "share of the images whose identity is the head's first, or in its first five; ties count against it",
+    "flip": "the logits of an image and of its mirror are summed",
+}
+REMEDY = "give this evaluator the training set's own data and arguments, all but which images"
 
 
 @dataclass(frozen=True)
-class ClassificationResult:
+class ClassificationResult(Result):
     """What came out of one classification run.
 
     Attributes:
-        name: Of the benchmark.
+        name: Of the evaluator.
         ranks: (N,) how many other identities the head holds for at least as likely as the right one; None where the
             head has no class centers (triplet and the like), so that it names no identity.
         num_classes: Identities to choose from.
@@ -29,8 +39,7 @@ class ClassificationResult:
     num_classes: int
 
     def summary(self) -> dict[str, float]:
-        """ "top1" and "top5" in 0..1, shares of images whose identity is the head's first, or in its first five;
-        empty where the head has no class centers."""
+        """ "top1" and "top5" in 0..1, see ``DEFINITIONS``; empty where the head has no class centers."""
         if self.ranks is None:
             return {}
         return {"top1": float((self.ranks < 1).mean()), "top5": float((self.ranks < 5).mean())}
@@ -38,77 +47,83 @@ class ClassificationResult:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         images = None if self.ranks is None else len(self.ranks)
-        return {"name": self.name, "summary": self.summary(), "images": images, "identities": self.num_classes}
+        return {
+            "name": self.name,
+            "summary": self.summary(),
+            "images": images,
+            "identities": self.num_classes,
+            "definitions": DEFINITIONS,
+        }
+
+    def table(self) -> Table:
+        """The shares in percent."""
+        images = 0 if self.ranks is None else len(self.ranks)
+        rows = [(name, f"{100 * value:.2f} %") for name, value in self.summary().items()]
+        return Table((self.name, f"{images} images, {self.num_classes} identities"), rows)
 
 
-class Classification:
-    """The evaluator: embeds held-out images of the training identities and asks the trained head, without its margin.
+class Classification(Evaluator):
+    """Asks the trained head, without its margin, who is on images of the training identities that it did not see.
 
     Args:
         name: Prefix of its numbers in logs.
         dataset: Images whose labels are numbered as the training set's.
-        flip: Sum the embeddings of an image and of its mirror.
+        flip: Sum the logits of an image and of its mirror.
     """
 
-    needs_head = True
+    dataset: FaceDataset
+    whole_task = True
 
     def __init__(self, name: str, dataset: FaceDataset, flip: bool = False):
-        self.name = name
-        self.dataset = dataset
+        super().__init__(name, dataset)
         self.flip = flip
 
-    def __call__(self, backbone: Backbone, **how: Any) -> Iterator[tuple[str, float]]:
-        """Yields (name, value) of each number in ``ClassificationResult.summary``; arguments as in ``result``."""
-        yield from self.result(backbone, **how).summary().items()
-
-    def result(
-        self,
-        backbone: Backbone,
-        *,
-        head: nn.Module | None = None,
-        device: str | torch.device = "cpu",
-        batch_size: int = 128,
-        workers: int = 0,
-        amp: bool = False,
-    ) -> ClassificationResult:
-        """The ranks of the right identities.
+    def check(self, identities: Sequence[str], num_classes: int) -> None:
+        """Raises ``DataError`` unless the trained identities are those of the data set, in the same order.
 
         Args:
-            backbone: See ``facetx.evaluators.embedding.Backbone``; lives on ``device``.
-            head: The head that it was trained with, on ``device``.
-            device, batch_size, workers, amp: Those of ``facetx.evaluators.embedding.embed_views``.
-
-        Raises ``DataError`` without a head, or for one of another number of identities.
+            identities: Their names, empty where they have none.
+            num_classes: How many.
         """
-        if head is None:
-            raise DataError(f"{self.name}: classification needs the trained head; it runs as an evaluator of training")
-        if head.num_classes != self.dataset.num_classes:
+        ours, name = self.dataset.identities, self.dataset.name
+        if num_classes != self.dataset.num_classes:
             raise DataError(
-                f"{self.name}: {self.dataset.num_classes} identities in {self.dataset.name}, but the head was trained "
-                f"on {head.num_classes}; give this evaluator the training data's root, part, val_identities and seed"
+                f"{self.name}: {self.dataset.num_classes} identities in {name}, and the training set has "
+                f"{num_classes}; {REMEDY}"
             )
-        ranks = None
-        if head.has_logits:
-            embeddings = embed_dataset(
-                backbone,
-                self.dataset,
-                batch_size=batch_size,
-                device=device,
-                flip=self.flip,
-                workers=workers,
-                amp=amp,
+        if not ours or not identities:
+            return
+        different = [i for i, (a, b) in enumerate(zip(ours, identities)) if a != b]
+        if different:
+            first = different[0]
+            raise DataError(
+                f"{self.name}: {len(different)} of {num_classes} identities in {name} are others than those trained "
+                f"on: number {first} is {ours[first]!r} here and {identities[first]!r} there; {REMEDY}"
             )
-            ranks = _ranks(head, torch.from_numpy(embeddings).to(device), self.dataset.labels, batch_size)
-        return ClassificationResult(self.name, ranks, self.dataset.num_classes)
+
+    def result(self, model: Model, how: How = HERE) -> ClassificationResult:
+        """The ranks of the right identities.
+
+        Raises ``DataError`` for a backbone without its head, or a head of another number of identities.
+        """
+        ranks = []
+        labels = torch.from_numpy(self.dataset.labels)
+        for items, _, views in predictions(model, self.dataset, how, flip=self.flip):
+            if "logits" not in views[0]:
+                return ClassificationResult(self.name, None, self.dataset.num_classes)
+            logits = torch.stack([view["logits"] for view in views]).sum(dim=0)  # (V, B, C) -> (B, C)
+            if logits.shape[1] != self.dataset.num_classes:
+                self.check((), logits.shape[1])
+            ranks.append(_ranks(logits, labels[items].to(logits.device)))
+        return ClassificationResult(self.name, torch.cat(ranks).cpu().numpy(), self.dataset.num_classes)
+
+    def terms(self) -> Terms:
+        """For the receipt."""
+        items, labels = np.arange(len(self.dataset)), self.dataset.labels
+        return Terms(items=items, protocol=[(labels, "<i8")], flip=self.flip, definitions=DEFINITIONS)
 
 
-@torch.inference_mode()
-def _ranks(head: Any, embeddings: Tensor, labels: NDArray[np.int64], batch_size: int) -> NDArray[np.int64]:
-    """(N,) classes with a logit at least as high as the own one's, that one apart: a tie is no hit."""
-    own = torch.from_numpy(labels).to(embeddings.device)
-    ranks = []
-    for x, y in zip(embeddings.split(batch_size), own.split(batch_size)):
-        logits = head.logits(x)  # (B, num_classes)
-        beaten = logits < logits.gather(1, y[:, None])
-        ranks.append((~beaten).sum(dim=1) - 1)  # so counted, logits that are not finite are no hit either
-    return torch.cat(ranks).cpu().numpy()
+def _ranks(logits: Tensor, own: Tensor) -> Tensor:
+    """(B,) classes with a logit at least as high as the own one's, that one apart: a tie is no hit."""
+    beaten = logits < logits.gather(1, own[:, None])
+    return (~beaten).sum(dim=1) - 1  # so counted, logits that are not finite are no hit either

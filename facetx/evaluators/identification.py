@@ -1,16 +1,16 @@
 """1:N on any labeled set: who is it, is it anyone known, and which images are of one person?"""
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facetx.data.base import FaceDataset
 from facetx.errors import DataError
-from facetx.evaluators.embedding import Backbone, FaceDataset, embed_views
+from facetx.evaluators.base import HERE, Evaluator, How, Model, Result
+from facetx.evaluators.embedding import embed_dataset
 from facetx.evaluators.terms import Terms
-from facetx.evaluators.verification import markdown_table
 from facetx.metrics.clustering import ClusterScores, cluster_scores, single_linkage
 from facetx.metrics.identification import (
     Ranking,
@@ -20,9 +20,11 @@ from facetx.metrics.identification import (
     rank_leave_one_out,
     tpir_at_fpir,
 )
+from facetx.tables import Table
 
 RANKS = (1, 5, 10)
 FPIRS = (0.01, 0.1)
+REFERENCES = 5
 CLUSTERED = 5000
 """Images of each half of the identities that are clustered, at most: it takes their number squared."""
 
@@ -39,7 +41,7 @@ DEFINITIONS = {
 
 
 @dataclass(frozen=True)
-class IdentificationResult:
+class IdentificationResult(Result):
     """What came out of one run on a labeled set.
 
     Attributes:
@@ -89,29 +91,35 @@ class IdentificationResult:
             "definitions": DEFINITIONS,
         }
 
-    def table(self) -> str:
-        """A Markdown table of the summary."""
+    def table(self) -> Table:
+        """The summary in percent."""
         rows = [(name, f"{100 * value:.2f} %") for name, value in self.summary().items()]
         flip = "with" if self.flip else "without"
-        return markdown_table((self.name, f"{self.images} images, {self.identities} identities, {flip} flip"), rows)
+        return Table((self.name, f"{self.images} images, {self.identities} identities, {flip} flip"), rows)
 
 
-class Identification:
+class Identification(Evaluator):
     """The evaluator: embeds a labeled set once and asks it all of the questions of 1:N.
 
     Args:
         name: Prefix of its numbers in logs.
         dataset: Labeled images, at least four identities with two images or more.
-        references: Identities that "closest of N references" chooses among.
+        references: Identities that "closest of N references" chooses among; ``REFERENCES``, or all where there are
+            fewer, unless given.
         seed: Which identities are unknown in the open set, and of the trials of the references.
         flip: Sum the embeddings of an image and of its mirror.
 
     Raises ``DataError`` for too few identities.
     """
 
-    needs_head = False
+    dataset: FaceDataset
 
-    def __init__(self, name: str, dataset: FaceDataset, references: int = 5, seed: int = 0, flip: bool = True):
+    def __init__(
+        self, name: str, dataset: FaceDataset, references: int | None = None, seed: int = 0, flip: bool = True
+    ):
+        super().__init__(name, dataset)
+        if references is None:
+            references = min(REFERENCES, dataset.num_classes)
         several = int((np.bincount(dataset.labels) > 1).sum())
         if several < 4 or not 2 <= references <= dataset.num_classes:
             raise DataError(
@@ -119,17 +127,11 @@ class Identification:
                 f"references ({references}); {dataset.name} has {dataset.num_classes} identities, of which {several} "
                 "have two images or more"
             )
-        self.name, self.dataset, self.references, self.seed, self.flip = name, dataset, references, seed, flip
+        self.references, self.seed, self.flip = references, seed, flip
 
-    def __call__(self, backbone: Backbone, **how: Any) -> Iterator[tuple[str, float]]:
-        """Yields (name, value) of each number in ``IdentificationResult.summary``; arguments as in ``result``."""
-        yield from self.result(backbone, **how).summary().items()
-
-    def result(
-        self, backbone: Backbone, *, embed: Callable[..., NDArray[np.float32]] = embed_views, **how: Any
-    ) -> IdentificationResult:
-        """All of the result. The arguments are those of ``embed_views``, and ``embed`` is what stands in for it."""
-        x = embed(backbone, self.dataset, flip=self.flip, **how).sum(axis=0)  # (V, N, D) -> (N, D)
+    def result(self, model: Model, how: How = HERE) -> IdentificationResult:
+        """All of the result. Raises ``DataError`` as ``facetx.evaluators.embedding.embed_views`` does."""
+        x = embed_dataset(model, self.dataset, how, flip=self.flip)  # (N, D)
         labels = self.dataset.labels
         known = self._half_of_identities()
         here, there = np.flatnonzero(known)[:CLUSTERED], np.flatnonzero(~known)[:CLUSTERED]

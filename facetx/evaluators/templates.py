@@ -1,6 +1,5 @@
 """IJB-B and IJB-C: 1:1 verification of templates, and 1:N search of probe templates in two galleries."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,14 +7,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from facetx.data.base import FaceDataset
 from facetx.data.lists.ijb import read_media, read_points, read_subjects, read_template_pairs
 from facetx.data.sets.ijb import IJBImages
 from facetx.errors import DataError
-from facetx.evaluators.embedding import Backbone, FaceDataset, embed_views
+from facetx.evaluators.base import HERE, Evaluator, How, Model, Result
+from facetx.evaluators.embedding import embed_dataset
 from facetx.evaluators.terms import Terms
-from facetx.evaluators.verification import markdown_table, short
+from facetx.evaluators.verification import short, unsupported
 from facetx.metrics.roc import TarAtFar, tar_at_far
 from facetx.metrics.templates import TemplateSearch, pool_templates, search_templates, template_scores
+from facetx.tables import Table
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 CURVE = tuple(10 ** (-6 + k / 8) for k in range(48))
@@ -34,7 +36,7 @@ DEFINITIONS = {
 
 
 @dataclass(frozen=True)
-class TemplateResult:
+class TemplateResult(Result):
     """What came out of one run.
 
     Attributes:
@@ -79,13 +81,15 @@ class TemplateResult:
             "definitions": DEFINITIONS,
         }
 
-    def table(self) -> str:
-        """A Markdown table of the summary."""
+    def table(self) -> Table:
+        """The summary in percent; a TAR at a FAR that the pairs do not support is marked."""
         head = (f"{self.name}, {self.flags}", f"{self.templates} templates of {self.images} images, {self.pairs} pairs")
-        return markdown_table(head, [(name, f"{100 * value:.2f} %") for name, value in self.summary().items()])
+        marks = {f"tar@far={short(t.target)}": unsupported(t) for t in self.tars}
+        rows = [(name, f"{100 * value:.2f} %{marks.get(name, '')}") for name, value in self.summary().items()]
+        return Table(head, rows)
 
 
-class TemplateVerification:
+class TemplateVerification(Evaluator):
     """The evaluator: embeds all images, pools them into templates, and compares these.
 
     Args:
@@ -99,7 +103,7 @@ class TemplateVerification:
         search: Templates and subjects of the probes, and of each gallery; None measures 1:1 only.
     """
 
-    needs_head = False
+    dataset: FaceDataset
 
     def __init__(
         self,
@@ -113,21 +117,17 @@ class TemplateVerification:
         flip: bool = True,
         search: tuple[tuple[Ints, Ints], list[tuple[Ints, Ints]]] | None = None,
     ):
-        self.name, self.dataset, self.templates, self.media, self.pairs = name, dataset, templates, media, pairs
+        super().__init__(name, dataset)
+        self.templates, self.media, self.pairs = templates, media, pairs
         self.detector_scores, self.norm, self.flip, self.search = detector_scores, norm, flip, search
 
-    def __call__(self, backbone: Backbone, **how: Any) -> Iterator[tuple[str, float]]:
-        """Yields (name, value) of each number in ``TemplateResult.summary``; arguments as in ``result``."""
-        yield from self.result(backbone, **how).summary().items()
+    def result(self, model: Model, how: How = HERE) -> TemplateResult:
+        """All of the result.
 
-    def result(
-        self, backbone: Backbone, *, embed: Callable[..., NDArray[np.float32]] = embed_views, **how: Any
-    ) -> TemplateResult:
-        """All of the result. The arguments are those of ``embed_views``, and ``embed`` is what stands in for it.
-
-        Raises ``DataError`` where a list names a template that no image belongs to.
+        Raises ``DataError`` where a list names a template that no image belongs to, and as
+        ``facetx.evaluators.embedding.embed_views`` does.
         """
-        x = embed(backbone, self.dataset, flip=self.flip, **how).sum(axis=0)  # (V, N, D) -> (N, D)
+        x = embed_dataset(model, self.dataset, how, flip=self.flip)  # (N, D)
         pooled = pool_templates(x, self.templates, self.media, self.detector_scores, self.norm)
         first, second, same = self.pairs
         found = None
@@ -138,9 +138,9 @@ class TemplateVerification:
                     (pooled.features[pooled.of(ids)], subjects) for ids, subjects in (self.search[0], *self.search[1])
                 )
                 found = search_templates(probes, galleries)
+            points = tar_at_far(scores, same, (*FARS, *CURVE))
         except ValueError as error:
             raise DataError(f"{self.name}: {error}") from error
-        points = tar_at_far(scores, same, (*FARS, *CURVE))
         return TemplateResult(
             name=self.name,
             flags=f"{pooled.flags}F{int(self.flip)}",

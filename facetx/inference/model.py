@@ -1,6 +1,5 @@
 """Models to use: load from a run, embed, compare, evaluate."""
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from facetx.checkpoints.backbone import build_backbone
 from facetx.checkpoints.format import find_checkpoint, load_weights
 from facetx.config.settings import ModelSettings
 from facetx.contract import InputContract
-from facetx.evaluators import EVALUATORS
+from facetx.data.base import FaceDataset
+from facetx.evaluators import Evaluator, How, Result, build_evaluator
 from facetx.evaluators.embedding import embed_dataset
 from facetx.inference.images import GivenImages
 from facetx.nn.backbone import Backbone
@@ -76,7 +76,7 @@ class FaceModel:
         Raises ``DataError`` that names the image where one cannot be read, or is not square.
         """
         faces = GivenImages(images, self.contract.size, keypoints)
-        summed = embed_dataset(self.backbone, faces, batch_size=batch_size, device=self.device, flip=flip)
+        summed = embed_dataset(self.backbone, faces, How(self.device, batch_size), flip=flip)
         unit: NDArray[np.float32] = summed / np.linalg.norm(summed, axis=1, keepdims=True).clip(1e-12)
         return unit
 
@@ -88,15 +88,15 @@ class FaceModel:
         first, second = self.embed([a, b], flip=flip, keypoints=keypoints)
         return float(first @ second)
 
-    def evaluate(self, evaluator: Any, **args: Any) -> Any:
-        """The result of a benchmark, given as an evaluator or as its name and arguments:
+    def evaluate(self, evaluator: Evaluator | str, dataset: FaceDataset | None = None, **args: Any) -> Result:
+        """The result of an evaluator, or of the one of that name:
         ``model.evaluate("lfw", images="lfw/images", pairs="lfw/pairs.txt").table()``.
 
-        By name its ``size``, to which images are resized, is the contract's unless it is given.
+        Args:
+            evaluator: Itself, or its name.
+            dataset: What one of ``facetx.EVALUATORS`` that asks any data set asks by.
+            args: Its other arguments. ``size``, to which images are resized, is the contract's unless it is given.
         """
         if isinstance(evaluator, str):
-            builder = EVALUATORS[evaluator]
-            if "size" in inspect.signature(builder).parameters:
-                args = {"size": self.contract.size, **args}
-            evaluator = builder(**args)
-        return evaluator.result(self.backbone, device=self.device)
+            evaluator = build_evaluator(evaluator, dataset, args, self.contract.size)
+        return evaluator.result(self.backbone, How(self.device))

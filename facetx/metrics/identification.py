@@ -1,13 +1,15 @@
 """1:N identification: whose face is it, and is it anyone's in the gallery?
 
 Similarity is the cosine of embeddings. A tie counts against the system everywhere: a wrong gallery image that is as
-close as the right one stands before it, so that constant embeddings identify nobody.
+close as the right one stands before it, so that constant embeddings identify nobody. Cosines that differ by no more
+than ``TIE`` are a tie, for equal rows give slightly different products where a machine adds up in another order.
 
 Legend: P probes, G gallery images, D dimensions.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +18,15 @@ from facetx.metrics.roc import Bools, Floats, thresholds_at
 
 CHUNK = 1024
 """Probes that are compared with the whole gallery at once; bounds the memory to CHUNK x G scores."""
+TIE = 1e-9
+"""Of products in float64."""
+TIE_32 = 2e-6
+"""Of products in float32."""
+
+
+def tie_of(scores: NDArray[Any]) -> float:
+    """By how much cosines of this type may differ and still be a tie."""
+    return TIE_32 if scores.dtype == np.float32 else TIE
 
 
 @dataclass(frozen=True)
@@ -26,11 +37,13 @@ class Ranking:
         rank: (P,) place of the closest image of the probe's identity, from 1 on; 0 if the gallery has none.
         average_precision: (P,) mean, over its images, of the share of right ones down to each; NaN if there are none.
         top: (P,) score of the closest gallery image, whoever it shows.
+        tie: Scores that differ by no more are equal.
     """
 
     rank: NDArray[np.int64]
     average_precision: Floats
     top: Floats
+    tie: float = TIE
 
     @property
     def mated(self) -> Bools:
@@ -97,7 +110,7 @@ def tpir_at_fpir(ranking: Ranking, fpirs: Iterable[float]) -> list[TpirAtFpir]:
     strangers, known, first = ranking.top[~mated], ranking.top[mated], ranking.rank[mated] == 1
     targets = list(fpirs)
     return [
-        TpirAtFpir(target, float(np.mean(strangers > t)), float(np.mean(first & (known > t))), float(t))
+        TpirAtFpir(target, float(np.mean(strangers > t)), float(np.mean(first & (known - ranking.tie > t))), float(t))
         for target, t in zip(targets, thresholds_at(strangers, targets))
     ]
 
@@ -128,7 +141,7 @@ def closest_of_references(
         others = rng.choice(np.delete(np.arange(len(identities)), person), size=references - 1, replace=False)
         wrong = [rng.choice(images[other]) for other in others]
         scores = unit[[mate, *wrong]] @ unit[probe]
-        right += int(scores[0] > scores[1:].max())
+        right += int(scores[0] - TIE > scores[1:].max())
     return right / trials
 
 
@@ -156,7 +169,7 @@ def _rank(probes: Floats, probe_labels: NDArray, gallery: Floats, gallery_labels
             own = rows + chunk.start
             scores[rows, own] = -np.inf  # behind all others, and nobody's mate
             mate[rows, own] = False
-        order = np.lexsort((mate, -scores))  # by score, and of equal scores the wrong ones first
+        order = np.lexsort((mate, TIE * mate - scores))  # by score, and of equal scores the wrong ones first
         hit = np.take_along_axis(mate, order, axis=1)
         count = hit.sum(axis=1)
         ranks.append(np.where(count > 0, hit.argmax(axis=1) + 1, 0))

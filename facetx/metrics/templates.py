@@ -10,12 +10,14 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facetx.metrics.identification import Ranking, TpirAtFpir, tpir_at_fpir
+from facetx.metrics.identification import Ranking, TpirAtFpir, tie_of, tpir_at_fpir
 
 Ints = NDArray[np.int64]
 
 BLOCK = 1024
 """Templates that are compared with all others at once; bounds the memory to BLOCK x T scores."""
+DECIMALS = 6
+"""Places of a cosine of float32 features: fewer than the order of its sum disturbs, so that ties are told as ties."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def pool_templates(
 
 
 def template_scores(templates: Templates, first: ArrayLike, second: ArrayLike) -> NDArray[np.float32]:
-    """Cosines (P,) float32 of pairs of templates by their ids, first (P,) and second (P,).
+    """Cosines (P,) float32 of pairs of templates by their ids, first (P,) and second (P,), to ``DECIMALS`` places.
 
     A block of templates is multiplied with all from there on in one matrix product, which is faster than P dot products
     where the pairs are as dense as IJB's.
@@ -102,7 +104,7 @@ def template_scores(templates: Templates, first: ArrayLike, second: ArrayLike) -
             products = templates.features[start : start + BLOCK] @ templates.features[start:].T  # (BLOCK, T - start)
             pairs = order[lo:hi]
             scores[pairs] = products[a[pairs] - start, b[pairs] - start]
-    return scores
+    return scores.round(DECIMALS)
 
 
 @dataclass(frozen=True)
@@ -158,13 +160,14 @@ def _rank_subjects(probes: ArrayLike, subjects: ArrayLike, gallery: ArrayLike, g
         raise ValueError("the gallery holds two templates of one subject; pool all of a subject's images into one")
     place = np.searchsorted(known[order], subject).clip(max=len(known) - 1)
     mate = np.where(known[order][place] == subject, order[place], -1)  # (P,), -1 for none
-    rank, top = np.empty(len(probe), np.int64), np.empty(len(probe))
+    rank, top, tie = np.empty(len(probe), np.int64), np.empty(len(probe)), 0.0
     for start in range(0, len(probe), BLOCK):
         part = slice(start, start + BLOCK)
         scores = probe[part] @ np.asarray(gallery).T  # (B, G)
         own = scores[np.arange(len(scores)), mate[part]]
-        rank[part] = (scores >= own[:, None]).sum(axis=1)  # itself, and whoever is as close
+        tie = tie_of(scores)
+        rank[part] = (scores >= own[:, None] - tie).sum(axis=1)  # itself, and whoever is as close
         top[part] = scores.max(axis=1)
     rank[mate < 0] = 0
     precision = np.divide(1, rank, out=np.full(len(rank), np.nan), where=rank > 0)
-    return Ranking(rank, precision, top)
+    return Ranking(rank, precision, top, tie)

@@ -16,6 +16,11 @@ from facetx.metrics.roc import Bools, Floats, check_pairs
 
 Ints = NDArray[np.int64]
 
+Thresholds = Literal["grid", "exact"]
+
+DECIMALS = 9
+"""Places of a cosine: fewer than rounding in float64 disturbs, more than any embedding means."""
+
 GRID = np.arange(0, 4, 0.01)
 """The field's thresholds (InsightFace's evaluation): squared distances of unit vectors, 0 to 4 by 0.01."""
 
@@ -33,11 +38,13 @@ def distance_to_cosine(distance: ArrayLike) -> Floats:
 def cosine_scores(first: ArrayLike, second: ArrayLike) -> Floats:
     """Cosine of each row of ``first`` (N, D) with the same row of ``second`` (N, D), in -1..1.
 
-    Rows need not be normalized. A row of zeros has no direction; its cosine is 0.
+    Rows need not be normalized. A row of zeros has no direction; its cosine is 0. Cosines are rounded to ``DECIMALS``
+    places, so that what is equal but for the order in which a machine adds up is equal: ties are to be told as ties.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.clip(np.einsum("nd,nd->n", a, b) / np.where(norms == 0, 1, norms), -1, 1)
+    cosines = np.einsum("nd,nd->n", a, b) / np.where(norms == 0, 1, norms)
+    return np.clip(np.round(cosines, DECIMALS), -1, 1)
 
 
 def contiguous_folds(pairs: int, folds: int = 10) -> Ints:
@@ -66,14 +73,14 @@ class FoldAccuracy:
     se: float
     accuracies: Floats
     thresholds: Floats
-    mode: Literal["grid", "exact"]
+    mode: Thresholds
 
 
 def tenfold_accuracy(
     scores: ArrayLike,
     same: ArrayLike,
     folds: int | ArrayLike = 10,
-    mode: Literal["grid", "exact"] = "grid",
+    mode: Thresholds = "grid",
 ) -> FoldAccuracy:
     """Accuracy on each fold at the threshold that is best on all the others (LFW, Huang et al. 2007, section 4).
 
@@ -105,6 +112,22 @@ def tenfold_accuracy(
         thresholds=thresholds,
         mode=mode,
     )
+
+
+def best_threshold(scores: ArrayLike, same: ArrayLike, mode: Thresholds = "grid") -> float:
+    """The score above which accepting is most often right, of all pairs (N,); the strictest of equals.
+
+    It is chosen on the pairs themselves, so the accuracy at it says too much: ``tenfold_accuracy`` measures on others.
+    ``mode`` and errors are as there.
+    """
+    score, label = check_pairs(scores, same)
+    if mode == "grid":
+        none = np.zeros(len(score), np.int64)
+        limits = distance_to_cosine(GRID)
+        gain = _accepts(score[label], none[label], 1, limits) - _accepts(score[~label], none[~label], 1, limits)
+        return float(limits[gain[0].argmax()])
+    order = np.argsort(-score, kind="stable")
+    return _best_midpoint(score[order], label[order])
 
 
 def fold_rates(
@@ -166,15 +189,18 @@ def _best_midpoints(score: Floats, label: Bools, fold: Ints, count: int) -> Floa
     thresholds = np.empty(count)
     for held_out in range(count):
         train = order[fold[order] != held_out]
-        s = score[train]
-        gain = np.append(0, np.cumsum(np.where(label[train], 1, -1)))  # gain[k]: the k highest are accepted
-        gain[1:-1][s[:-1] == s[1:]] = -len(score) - 1  # a cut between equal scores is none
-        k = int(gain.argmax())
-        if k == 0:
-            thresholds[held_out] = s[0]
-        elif k == len(s):
-            thresholds[held_out] = np.nextafter(s[-1], -np.inf)
-        else:
-            middle = s[k] + (s[k - 1] - s[k]) / 2
-            thresholds[held_out] = middle if middle < s[k - 1] else s[k]  # neighboring floats have no middle
+        thresholds[held_out] = _best_midpoint(score[train], label[train])
     return thresholds
+
+
+def _best_midpoint(score: Floats, label: Bools) -> float:
+    """Of falling scores (M,), the strictest midpoint between two of them that is best."""
+    gain = np.append(0, np.cumsum(np.where(label, 1, -1)))  # gain[k]: the k highest are accepted
+    gain[1:-1][score[:-1] == score[1:]] = -len(score) - 1  # a cut between equal scores is none
+    k = int(gain.argmax())
+    if k == 0:
+        return float(score[0])
+    if k == len(score):
+        return float(np.nextafter(score[-1], -np.inf))
+    middle = score[k] + (score[k - 1] - score[k]) / 2
+    return float(middle if middle < score[k - 1] else score[k])  # neighboring floats have no middle

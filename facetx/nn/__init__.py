@@ -1,16 +1,18 @@
 """The parts: one transformer encoder with three seams (tokens, attention bias, pooling)."""
 
 from facetx.nn.attention import Attention
+from facetx.nn.backbone import Backbone, FeatureInfo
 from facetx.nn.biases import AttentionBias, ConvAttention, KeypointBias, LayerBias
 from facetx.nn.encoder import Block, DropPath, Encoder, EncoderSizes, Mlp
-from facetx.nn.pooling import ClassToken, FlattenPooling, MeanPooling, SequencePooling
+from facetx.nn.pooling import ClassToken, FlattenPooling, MeanPooling, Pooling, SequencePooling
 from facetx.nn.positions import LearnedPositions, SinePositions
-from facetx.nn.tokens import ConvTokens, PatchTokens, StemTokens
+from facetx.nn.tokens import ConvTokens, PatchTokens, StemTokens, Tokens
 from facetx.nn.transformer import FaceTransformer
 
 __all__ = [
     "Attention",
     "AttentionBias",
+    "Backbone",
     "Block",
     "ClassToken",
     "ConvAttention",
@@ -19,6 +21,7 @@ __all__ = [
     "Encoder",
     "EncoderSizes",
     "FaceTransformer",
+    "FeatureInfo",
     "FlattenPooling",
     "KeypointBias",
     "LayerBias",
@@ -26,7 +29,9 @@ __all__ = [
     "MeanPooling",
     "Mlp",
     "PatchTokens",
+    "Pooling",
     "SequencePooling",
     "SinePositions",
     "StemTokens",
+    "Tokens",
 ]

@@ -2,10 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from facetx.contract import InputContract
+from facetx.nn.meta import meta_inputs, without_values
+
+
+class FeatureInfo(NamedTuple):
+    """What a dense head must know of a feature map: its channels, and how many image pixels a cell has a side."""
+
+    channels: int
+    reduction: int
 
 
 class Backbone(nn.Module, ABC):
@@ -34,6 +43,16 @@ class Backbone(nn.Module, ABC):
 
         Raises ``ConfigError`` for a network that has none.
         """
+
+    def feature_info(self) -> list[FeatureInfo]:
+        """Channels and reduction of each map of ``features``, found out without computing, so a head can be built.
+
+        Raises ``ConfigError`` for a network that has none.
+        """
+        ghost = without_values(self)
+        assert isinstance(ghost, Backbone)
+        maps = ghost.features(*meta_inputs(self.contract.size, self.needs_keypoints))
+        return [FeatureInfo(m.shape[1], round(self.contract.size / m.shape[2])) for m in maps]
 
     def current_names(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state dict of this backbone under today's names: those of earlier versions of facetx are renamed."""

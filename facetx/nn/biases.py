@@ -1,10 +1,12 @@
 """Attention biases: the second seam of the transformer."""
 
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from facetx.errors import DataError
@@ -13,7 +15,7 @@ LayerBias = Callable[[int], Tensor | None]
 """From a layer's index to what is added to its attention scores, broadcastable to (B, heads, T, T)."""
 
 
-class AttentionBias(nn.Module):
+class AttentionBias(nn.Module, ABC):
     """What a bias is: called once an image batch, asked once a layer, so that no layer's bias outlives the layer.
 
     In training the fused attention keeps what its backward needs, as large as the bias, unless ``Encoder`` recomputes.
@@ -24,8 +26,9 @@ class AttentionBias(nn.Module):
 
     needs_keypoints = False
 
+    @abstractmethod
     def forward(self, images: Tensor, keypoints: Tensor | None) -> LayerBias:
-        raise AssertionError("a bias implements forward")
+        """The bias of each layer, for this batch."""
 
 
 class KeypointBias(AttentionBias):
@@ -106,42 +109,59 @@ def product_buckets(side: int, ratio: float) -> Tensor:
 class ConvAttention(AttentionBias):
     """Attention scores between patches as a small CNN sees them, one patch at a time, the same for every layer.
 
-    ``Q K^T / sqrt(d)`` of the patches' convolutional embeddings, d channels a head (FaceRec's method). Three blocks of
-    convolution, ReLU and max-pool, with filters 3x3, 3x3 and 2x2, embed a patch; the last pool takes all that is left.
+    ``scale * Q K^T`` of the patches' convolutional embeddings (FaceRec's method). Three blocks of convolution, ReLU and
+    max-pool embed a patch; the last pool takes all that is left.
 
     Args:
-        patch_size: Pixels a side, at least 14, without overlap, as the tokens'.
+        patch_size: Pixels a side, without overlap, as the tokens'. Three convolutions must find room in it.
         heads: Of the encoder.
-        dim: Channels of the embedding; the first two blocks have 1/32 and 1/8 of them.
+        dim: Channels of the embedding.
         prefix: Tokens before the patches; their scores get nothing added.
+        kernels: Pixels a side of the three blocks' filters.
+        widths: Channels after the first two blocks; 1/32 and 1/8 of ``dim`` unless given.
+        scale: Factor on Q K^T; one over the root of a head's channels, ``(dim / heads) ** -0.5``, unless given.
     """
 
-    def __init__(self, patch_size: int, heads: int, dim: int, prefix: int = 0):
+    def __init__(
+        self,
+        patch_size: int,
+        heads: int,
+        dim: int,
+        prefix: int = 0,
+        kernels: Sequence[int] = (3, 3, 2),
+        widths: Sequence[int] | None = None,
+        scale: float | None = None,
+    ):
         super().__init__()
-        if patch_size < 14:
-            raise ValueError(f"three convolutions need patches of at least 14 pixels, got {patch_size}")
-        if dim % heads or dim % 32:
-            raise ValueError(f"the convolutional width {dim} must divide by 32 and into {heads} heads")
+        first, second, third = kernels
+        least = 2 * (2 * third + second - 1) + first - 1  # so that the third convolution finds its filter's size
+        if patch_size < least:
+            raise ValueError(f"three convolutions need patches of at least {least} pixels, got {patch_size}")
+        if dim % heads or (widths is None and dim % 32):
+            rule = "divide by 32 and into" if widths is None else "divide into"
+            raise ValueError(f"the convolutional width {dim} must {rule} {heads} heads")
+        narrow, middle = (dim // 32, dim // 8) if widths is None else widths
         self.patch_size = patch_size
         self.heads = heads
         self.prefix = prefix
+        self.scale = (dim // heads) ** -0.5 if scale is None else scale
         # ReLU after the pool is the same as before it, on a quarter of the values.
         self.embed = nn.Sequential(
-            *(nn.Conv2d(3, dim // 32, 3), nn.MaxPool2d(2), nn.ReLU()),
-            *(nn.Conv2d(dim // 32, dim // 8, 3), nn.MaxPool2d(2), nn.ReLU()),
-            *(nn.Conv2d(dim // 8, dim, 2), nn.AdaptiveMaxPool2d(1), nn.ReLU()),
+            *(nn.Conv2d(3, narrow, first), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Conv2d(narrow, middle, second), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Conv2d(middle, dim, third), nn.AdaptiveMaxPool2d(1), nn.ReLU()),
             nn.Flatten(),
         )
         self.query = nn.Linear(dim, dim, bias=False)
         self.key = nn.Linear(dim, dim, bias=False)
 
     def forward(self, images: Tensor, keypoints: Tensor | None) -> LayerBias:
-        B, P = len(images), self.patch_size
-        patches = images.unflatten(3, (-1, P)).unflatten(2, (-1, P))  # (B, 3, h, P, w, P)
-        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)  # (B * N, 3, P, P)
+        P = self.patch_size
+        N = (images.shape[2] // P) * (images.shape[3] // P)
+        patches = rearrange(images, "b c (h p) (w q) -> (b h w) c p q", p=P, q=P)
         patches = patches.contiguous(memory_format=torch.channels_last)  # half the time on a CPU
-        x = self.embed(patches).unflatten(0, (B, -1))  # (B, N, dim)
+        x = self.embed(patches).unflatten(0, (-1, N))  # (B, N, dim)
         q, k = (f(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key))  # (B, A, N, d)
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)  # (B, A, N, N)
+        scores = (q * self.scale) @ k.transpose(2, 3)  # (B, A, N, N)
         scores = F.pad(scores, (self.prefix, 0, self.prefix, 0))
         return lambda layer: scores

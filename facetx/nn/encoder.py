@@ -54,7 +54,7 @@ class DropPath(nn.Module):
         """(B, T, D) -> (B, T, D), those that stay scaled by ``1 / (1 - rate)``."""
         if not self.training or self.rate == 0:
             return x
-        keep = x.new_empty(len(x), 1, 1).bernoulli_(1 - self.rate)
+        keep = x.new_empty(x.shape[0], 1, 1).bernoulli_(1 - self.rate)
         return x * keep / (1 - self.rate)
 
 

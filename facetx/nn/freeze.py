@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from itertools import chain
+from typing import Self
 
 from torch import nn
 
@@ -80,11 +81,11 @@ def _spans(numbers: list[int]) -> str:
     return ",".join(str(s[0]) if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in spans)
 
 
-class _Frozen:
-    """Mixed into a module's class: ``train`` leaves it, and all below it, in eval mode."""
+class _Frozen(nn.Module):
+    """Put before a module's class: ``train`` leaves it, and all below it, in eval mode."""
 
-    def train(self, mode: bool = True) -> nn.Module:
-        return super().train(False)  # type: ignore[misc]
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)
 
 
 def _stay_in_eval(module: nn.Module) -> None:

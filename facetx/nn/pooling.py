@@ -3,11 +3,31 @@
 A pooling may put tokens of its own before the patches (``prefix`` of them) and reduces what the encoder returns.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
 
-class ClassToken(nn.Module):
+class Pooling(nn.Module, ABC):
+    """What a pooling is. It has no token of its own, unless it overrides ``prefix`` and ``prepend``.
+
+    Attributes:
+        prefix: How many tokens ``prepend`` puts before the patches.
+    """
+
+    prefix = 0
+
+    def prepend(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, prefix + N, D)."""
+        return x
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, prefix + N, D) -> (B, D), or what the neck takes."""
+
+
+class ClassToken(Pooling):
     """A learned token is put before the patches, and its state at the end is the feature (ViT, BERT).
 
     Args:
@@ -23,24 +43,14 @@ class ClassToken(nn.Module):
 
     def prepend(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, 1 + N, D)."""
-        return torch.cat([self.token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        return torch.cat([self.token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1 + N, D) -> (B, D)."""
         return x[:, 0]
 
 
-class _Patches(nn.Module):
-    """A pooling that has no token of its own."""
-
-    prefix = 0
-
-    def prepend(self, x: Tensor) -> Tensor:
-        """(B, N, D) as it is."""
-        return x
-
-
-class SequencePooling(_Patches):
+class SequencePooling(Pooling):
     """A mean of the tokens, weighted by a softmax over scores that they get themselves (CCT, arXiv 2104.05704).
 
     Args:
@@ -60,7 +70,7 @@ class SequencePooling(_Patches):
         return (weights.transpose(1, 2) @ x).squeeze(1)  # (B, 1, N) @ (B, N, D)
 
 
-class MeanPooling(_Patches):
+class MeanPooling(Pooling):
     """The mean of the tokens."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,7 +78,7 @@ class MeanPooling(_Patches):
         return x.mean(dim=1)
 
 
-class FlattenPooling(_Patches):
+class FlattenPooling(Pooling):
     """All tokens side by side, for a neck that reduces them (InsightFace's ViT)."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,13 +1,15 @@
 """What a model costs: parameters and multiply-accumulates, counted without running it."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from facetx.nn.backbone import Backbone
+from facetx.nn.meta import meta_inputs, without_values
+from facetx.nn.transformer import FaceTransformer
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,12 @@ class Profile:
         )
 
 
-def profile(model: nn.Module) -> Profile:
+def profile(model: Backbone) -> Profile:
     """Counts a backbone's parameters and its multiply-accumulates at its contract's size.
 
-    Args:
-        model: A backbone (with ``contract``, and ``needs_keypoints``). It is left as it is: the counting runs on a
-            copy without values.
+    The backbone is left as it is: the counting runs on a copy without values.
     """
-    macs, without = count_macs(model, model.contract.size)  # type: ignore[arg-type]
+    macs, without = count_macs(model)
     return Profile(
         parameters=parameter_count(model),
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -60,36 +60,27 @@ def parameter_count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def token_count(model: nn.Module) -> int | None:
+def token_count(model: Backbone) -> int | None:
     """Tokens that a ``FaceTransformer``'s encoder sees, its class token counted; None for other networks."""
-    patches = getattr(getattr(model, "tokens", None), "num_tokens", None)
-    return None if patches is None else patches + model.pooling.prefix  # type: ignore[union-attr]
+    return model.pooling.prefix + model.tokens.num_tokens if isinstance(model, FaceTransformer) else None
 
 
-def count_macs(model: nn.Module, image_size: int) -> tuple[int, int]:
-    """Multiply-accumulates of one image of ``image_size`` pixels a side: (with, without) attention's products.
+def count_macs(model: Backbone) -> tuple[int, int]:
+    """Multiply-accumulates of one image of the contract's size: (with, without) attention's products.
 
     Element-wise work (norms, activations, softmax) is not counted, as is the field's custom.
     """
     with FlopCounterMode(display=False) as counter:
-        run_on_meta(model, image_size)
+        run_on_meta(model)
     operations: Mapping[Any, int] = counter.get_flop_counts()["Global"]  # 2 an accumulate
     total = sum(operations.values())
     products = sum(n for operation, n in operations.items() if _is_product_of_activations(str(operation)))
     return total // 2, (total - products) // 2
 
 
-def run_on_meta(model: nn.Module, image_size: int) -> torch.Tensor:
-    """What one image gives, as a tensor that has a shape and no values. The model itself is not touched."""
-    values: dict[int, torch.Tensor] = {
-        id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()
-    }
-    values |= {id(b): b.detach().to("meta") for b in model.buffers()}
-    ghost = copy.deepcopy(model, values).eval()  # the memo gives meta tensors in place of copies
-    inputs = [torch.empty(1, 3, image_size, image_size, device="meta")]
-    if getattr(model, "needs_keypoints", False):
-        inputs.append(torch.empty(1, 5, 2, device="meta"))
-    return ghost(*inputs)
+def run_on_meta(model: Backbone) -> Tensor:
+    """The embedding of one image, as a tensor that has a shape and no values. The model itself is not touched."""
+    return without_values(model)(*meta_inputs(model.contract.size, model.needs_keypoints))
 
 
 def _is_product_of_activations(operation: str) -> bool:

@@ -3,12 +3,38 @@
 B batch, C channels, H W image, N = h * w tokens, D dim.
 """
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
 
 from torch import Tensor, nn
 
 
-class PatchTokens(nn.Module):
+class Tokens(nn.Module, ABC):
+    """What cuts images into tokens.
+
+    Args:
+        image_size: Pixels a side.
+        grid: Tokens down and across, (h, w).
+        dim: Width D of a token.
+    """
+
+    def __init__(self, image_size: int, grid: tuple[int, int], dim: int):
+        super().__init__()
+        self.image_size = image_size
+        self.grid = grid
+        self.dim = dim
+
+    @property
+    def num_tokens(self) -> int:
+        """N = h * w."""
+        return self.grid[0] * self.grid[1]
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, image_size, image_size) -> (B, N, D), row by row. Raises ``ValueError`` for another size."""
+
+
+class PatchTokens(Tokens):
     """Square patches under a sliding window, each flattened and projected linearly.
 
     ``stride == patch_size`` gives the plain patches of ViT (arXiv 2010.11929); a smaller stride gives the
@@ -38,7 +64,6 @@ class PatchTokens(nn.Module):
         channels: int = 3,
         cover: bool = True,
     ):
-        super().__init__()
         span = image_size + 2 * padding - patch_size
         side = span // stride + 1
         uncovered = span % stride - padding  # pixels at the right and lower edge that no window would see
@@ -47,10 +72,7 @@ class PatchTokens(nn.Module):
                 f"patches of {patch_size} pixels every {stride}, padding {padding}, do not cover an image of "
                 f"{image_size} pixels; use an image_size of {max(side, 1) * stride} or {(max(side, 1) + 1) * stride}"
             )
-        self.image_size = image_size
-        self.grid = (side, side)
-        self.num_tokens = side * side
-        self.dim = dim
+        super().__init__(image_size, (side, side), dim)
         self.proj = nn.Conv2d(channels, dim, patch_size, stride, padding, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -58,7 +80,7 @@ class PatchTokens(nn.Module):
         return self.proj(images).flatten(2).transpose(1, 2)  # (B, D, h, w) -> (B, N, D)
 
 
-class StemTokens(nn.Module):
+class StemTokens(Tokens):
     """A convolutional stem, and patches of its feature map (hybrid ViT, arXiv 2010.11929, section 3.1).
 
     Args:
@@ -72,7 +94,6 @@ class StemTokens(nn.Module):
     """
 
     def __init__(self, stem: nn.Module, channels: int, reduction: int, image_size: int, patch_size: int, dim: int):
-        super().__init__()
         step = reduction * patch_size
         if image_size % step:
             raise ValueError(
@@ -80,19 +101,17 @@ class StemTokens(nn.Module):
                 f"{image_size} pixels; use an image_size that is a multiple of {step}, such as "
                 f"{max(image_size // step, 1) * step}"
             )
-        self.image_size = image_size
+        side = image_size // step
+        super().__init__(image_size, (side, side), dim)
         self.stem = stem
         self.patches = PatchTokens(image_size // reduction, patch_size, patch_size, 0, dim, channels=channels)
-        self.grid = self.patches.grid
-        self.num_tokens = self.patches.num_tokens
-        self.dim = dim
 
     def forward(self, images: Tensor) -> Tensor:
         check_size(images, self.image_size)
         return self.patches(self.stem(images))  # (B, C, H / reduction, W / reduction) -> (B, N, D)
 
 
-class ConvTokens(nn.Module):
+class ConvTokens(Tokens):
     """Convolutions, each with ReLU and a 3x3 max-pool of stride 2, and every cell a token (CCT, arXiv 2104.05704).
 
     Args:
@@ -107,23 +126,20 @@ class ConvTokens(nn.Module):
     def __init__(
         self, image_size: int, dim: int, kernel_size: int, stride: int, padding: int, layers: int, hidden: int = 64
     ):
-        super().__init__()
         channels = [3, *[hidden] * (layers - 1), dim]
         side = image_size
-        self.layers = nn.Sequential()
+        stages = nn.Sequential()
         for c_in, c_out in pairwise(channels):
             conv = nn.Conv2d(c_in, c_out, kernel_size, stride, padding, bias=False)
             nn.init.kaiming_normal_(conv.weight)
-            self.layers += nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1))
+            stages += nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1))
             side = ((side + 2 * padding - kernel_size) // stride) // 2 + 1  # after the convolution and its pool
         if side < 1:
             raise ValueError(
                 f"{layers} convolutions leave nothing of an image of {image_size} pixels; use a larger one"
             )
-        self.image_size = image_size
-        self.grid = (side, side)
-        self.num_tokens = side * side
-        self.dim = dim
+        super().__init__(image_size, (side, side), dim)
+        self.layers = stages
 
     def forward(self, images: Tensor) -> Tensor:
         check_size(images, self.image_size)

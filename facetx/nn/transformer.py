@@ -1,24 +1,17 @@
 """The one transformer of facetx: tokens, attention bias and pooling are exchanged, the rest is shared."""
 
-from typing import Protocol
-
+from einops import rearrange
 from torch import Tensor, nn
 
 from facetx.contract import InputContract
+from facetx.nn.backbone import Backbone
 from facetx.nn.biases import AttentionBias
 from facetx.nn.encoder import Encoder
+from facetx.nn.pooling import Pooling
+from facetx.nn.tokens import Tokens
 
 
-class Pooling(Protocol):
-    """See ``facetx.nn.pooling``."""
-
-    prefix: int
-
-    def prepend(self, x: Tensor) -> Tensor: ...
-    def __call__(self, x: Tensor) -> Tensor: ...
-
-
-class FaceTransformer(nn.Module):
+class FaceTransformer(Backbone):
     """Face images to embeddings.
 
     Args:
@@ -38,7 +31,7 @@ class FaceTransformer(nn.Module):
 
     def __init__(
         self,
-        tokens: nn.Module,
+        tokens: Tokens,
         positions: nn.Module,
         encoder: Encoder,
         pooling: Pooling,
@@ -65,7 +58,15 @@ class FaceTransformer(nn.Module):
         return self.bias is not None and self.bias.needs_keypoints
 
     def forward(self, images: Tensor, keypoints: Tensor | None = None) -> Tensor:
+        return self.neck(self.pooling(self._encoded(images, keypoints)))  # (B, T, D) -> (B, D) -> (B, E)
+
+    def features(self, images: Tensor, keypoints: Tensor | None = None) -> list[Tensor]:
+        """One map: the patches' tokens after the last norm, each in its place (B, D, h, w); no class token."""
+        x = self._encoded(images, keypoints)[:, self.pooling.prefix :]
+        h, w = self.tokens.grid
+        return [rearrange(x, "b (h w) d -> b d h w", h=h, w=w)]
+
+    def _encoded(self, images: Tensor, keypoints: Tensor | None) -> Tensor:
         bias = None if self.bias is None else self.bias(images, keypoints)
         x = self.pooling.prepend(self.tokens(images))  # (B, N, D) -> (B, T, D)
-        x = self.dropout(self.positions(x))
-        return self.neck(self.pooling(self.encoder(x, bias)))  # (B, T, D) -> (B, D) -> (B, E)
+        return self.encoder(self.dropout(self.positions(x)), bias)

@@ -1,7 +1,10 @@
 """Layer-wise learning-rate decay: what lies near the image has learned what all images share, and moves less."""
 
+from typing import Any
+
 from torch import nn
 
+from facetx.backbones.timm_models import TimmBackbone
 from facetx.errors import ConfigError
 from facetx.nn import ClassToken, FaceTransformer
 
@@ -22,12 +25,12 @@ def layer_rates(backbone: nn.Module, decay: float) -> dict[str, float]:
     if isinstance(backbone, FaceTransformer):
         depths = {name: _depth(backbone, name) for name, _ in backbone.named_parameters()}
         top = len(backbone.encoder.blocks) + 1
-    elif hasattr(getattr(backbone, "features", None), "group_matcher"):
+    elif isinstance(backbone, TimmBackbone):
         from timm.models import group_parameters
 
-        features = backbone.features
-        own = group_parameters(features, features.group_matcher(coarse=False), reverse=True)  # type: ignore
-        depths = {f"features.{name}": layer for name, layer in own.items()}
+        trunk: Any = backbone.trunk  # timm's models have no base class that says what they can
+        own: Any = group_parameters(trunk, trunk.group_matcher(coarse=False), reverse=True)
+        depths = {f"trunk.{name}": layer for name, layer in own.items()}
         top = max(own.values()) + 1
     else:
         raise ConfigError("optim.layer_decay: known for transformers and for timm's models, not for this backbone")

@@ -47,6 +47,7 @@ def plot_roc(results: Mapping[str, VerificationResult], path: str | Path) -> Non
     )
     for i, (name, result) in enumerate(results.items()):
         color, a = COLORS[i % len(COLORS)], result.accuracy
+        accuracy = "" if a is None else f"accuracy {100 * a.mean:.2f} % (se {100 * a.se:.2f}), "
         free = (
             int(np.searchsorted(result.roc.fpr, 0, side="right")) - 1
         )  # the last point that accepts no different pair
@@ -57,7 +58,7 @@ def plot_roc(results: Mapping[str, VerificationResult], path: str | Path) -> Non
             where="post",
             color=color,
             linewidth=1.8,
-            label=f"{name}: accuracy {100 * a.mean:.2f} % (se {100 * a.se:.2f}), AUC {100 * result.auc:.2f} %",
+            label=f"{name}: {accuracy}AUC {100 * result.auc:.2f} %",
         )
         for t in result.tars:
             ax.errorbar(
@@ -95,8 +96,7 @@ def plot_score_histogram(result: VerificationResult, path: str | Path) -> None:
             alpha=0.65,
             label=f"{kind}: {len(scores):,} pairs, mean {scores.mean():.3f}",
         )
-    threshold = float(result.accuracy.thresholds.mean())
-    ax.axvline(threshold, color=INK, linewidth=1.2, linestyle="--", label=f"threshold {threshold:.3f}")
+    ax.axvline(result.threshold, color=INK, linewidth=1.2, linestyle="--", label=f"threshold {result.threshold:.3f}")
     figure.suptitle(f"{result.name}: equal error rate {100 * result.eer:.2f} %", fontsize=11, color=INK)
     figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=3)
     _save(figure, path)
@@ -138,30 +138,45 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
             "<evaluator>/accuracy" and "<evaluator>/top1" (shares in 0..1).
         path: The picture.
     """
-    accuracies = sorted({key for row in rows for key in row if key.endswith(("/accuracy", "/top1"))})
-    figure = _figure(11.0, 3.6)
-    panels = (
-        ("training loss", "loss (nats)", ["train/loss"], 1.0),
-        ("accuracy", "accuracy (%)", accuracies, 100.0),
-        ("learning rate", "learning rate", ["train/lr"], 1.0),
-    )
-    for place, (title, unit, keys, scale) in enumerate(panels, start=1):
-        ax = _axes(figure, (1, 3, place), "step", unit)
+    panels = training_panels(rows)
+    figure = _figure(3.7 * len(panels), 3.6)
+    for place, (title, unit, keys) in enumerate(panels, start=1):
+        ax = _axes(figure, (1, len(panels), place), "step", unit)
         ax.set_title(title, fontsize=11, color=INK, loc="left")
+        scale = 100.0 if unit == "%" else 1.0
+        lowest = 0.0
         for i, key in enumerate(keys):
             points = [(row["step"], scale * row[key]) for row in rows if key in row]
             if points:
                 steps, values = zip(*points)
                 few = len(points) <= 30
-                color, label = COLORS[i % len(COLORS)], key.removesuffix("/accuracy")
+                color, label = COLORS[i % len(COLORS)], key.rpartition("/")[0]
                 ax.plot(
                     steps, values, color=color, label=label, linewidth=1.6, marker="o" if few else "", markersize=3.5
                 )
-        ax.set_ylim(bottom=0)
+                lowest = min(lowest, *values)
+        if lowest >= 0:  # SFace's loss is below
+            ax.set_ylim(bottom=0)
         if len(keys) > 1:
             ax.legend(frameon=False, fontsize=9, loc="lower right")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.1e}".replace("e-0", "e-") if value else "0")
     _save(figure, path)
+
+
+def training_panels(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[str]]]:
+    """Title, unit and keys of each panel. Shares that are not one thing, such as of training images and of pairs of
+    strangers, have an axis each."""
+    keys = sorted({key for row in rows for key in row})
+    kinds = {
+        "training accuracy": [k for k in keys if k.startswith("train/") and k.endswith("/accuracy")],
+        "top-1, held-out images": [k for k in keys if k.endswith("/top1")],
+        "verification accuracy": [k for k in keys if not k.startswith("train/") and k.endswith("/accuracy")],
+    }
+    return [
+        ("training loss", "loss (nats)", ["train/loss"]),
+        *((title, "%", found) for title, found in kinds.items() if found),
+        ("learning rate", "learning rate", ["train/lr"]),
+    ]
 
 
 def plot_comparison(runs: Mapping[str, Sequence[Mapping[str, Any]]], batch_size: int, path: str | Path) -> None:
@@ -197,10 +212,22 @@ def plot_comparison(runs: Mapping[str, Sequence[Mapping[str, Any]]], batch_size:
             )
         ax.set_xlim(0, 1.03 * most)
         if loss:
-            ax.set_yscale("symlog", linthresh=1)  # losses of different heads have different scales, and SFace's a sign
-            ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            scale_losses(ax, [row["train/loss"] for rows in runs.values() for row in rows if "train/loss" in row])
     figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=min(len(runs), 7))
     _save(figure, path)
+
+
+def scale_losses(ax: Axes, losses: Sequence[float]) -> None:
+    """Losses of different heads have different scales, and SFace's a sign: a logarithmic axis of both signs where they
+    spread over more than a decade, its ticks at 1, 2, 5, 10, ...; else an ordinary one."""
+    sizes = [abs(loss) for loss in losses]
+    if max(sizes, default=0.0) < 10 * max(1.0, min(sizes, default=0.0)):
+        return
+    from matplotlib.ticker import SymmetricalLogLocator
+
+    ax.set_yscale("symlog", linthresh=1)
+    ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def plot_distributions(scores: Mapping[str, tuple[np.ndarray, np.ndarray]], path: str | Path) -> None:

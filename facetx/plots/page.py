@@ -12,12 +12,14 @@ import numpy as np
 from PIL import Image
 
 from facetx.benchmarks.catalog import published
-from facetx.benchmarks.groups import groups_table, image_key
+from facetx.benchmarks.groups import groups_table
 from facetx.benchmarks.suite import Outcome, pairs_of_images, published_table, summary_table, tables
+from facetx.evaluators.identification import IdentificationResult
 from facetx.evaluators.templates import TemplateResult
-from facetx.evaluators.verification import VerificationResult, markdown_table
+from facetx.evaluators.verification import VerificationResult, folds_table
 from facetx.files import write_file
 from facetx.plots.figures import plot_ranks, plot_roc, plot_score_histogram, plot_templates
+from facetx.tables import Table
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #f4f5f7; margin: 0 }
@@ -47,18 +49,19 @@ HARDEST = 10
 def write_results(
     stem: Path, model: str, facts: dict[str, Any], outcomes: Sequence[Outcome], missing: Sequence[str] = ()
 ) -> str:
-    """Writes ``<stem>.md`` and ``<stem>.html``, and returns the former's text. Arguments as in ``write_page``."""
-    parts = tables(outcomes, model)
+    """Writes ``<stem>.md`` and ``<stem>.html``, and returns the same for a terminal. Arguments as in ``write_page``."""
+    parts: list[Table | str] = [*tables(outcomes, model)]
     for outcome in outcomes:
         for attribute, groups in outcome.groups.items():
             labeled = sum(g.same + g.different for g in groups)
             parts.append(groups_table(f"{outcome.title}, {attribute}", groups))
             parts.append(f"{labeled} of {outcome.result.pairs} pairs have both images in one group")
     parts += [f"warning: {o.title}: {text}" for o in outcomes for text in o.warnings]
-    text = "\n\n".join([*parts, *missing])
-    write_file(stem.with_suffix(".md"), f"# {model}\n\n{text}\n")
+    parts += missing
+    markdown = "\n\n".join(part.markdown() if isinstance(part, Table) else part for part in parts)
+    write_file(stem.with_suffix(".md"), f"# {model}\n\n{markdown}\n")
     write_page(stem.with_suffix(".html"), model, {**facts, "weights": outcomes[0].receipt.weights}, outcomes, missing)
-    return text
+    return "\n\n".join(map(str, parts))
 
 
 def write_page(
@@ -99,34 +102,41 @@ def hardest_pairs(outcome: Outcome, same: bool, count: int = HARDEST) -> list[in
 
 
 def _results(outcomes: Sequence[Outcome], model: str) -> str:
+    beside = (
+        "<section><h2>Beside published results</h2>"
+        f"<div class=own>{_table(published_table(outcomes, model))}</div>"
+        "<p class=quiet>Accuracies in percent from arXiv 2103.14803, by model and training set.</p></section>"
+    )
     return (
         f"<section><h2>Results</h2>{_table(summary_table(outcomes))}"
         "<p class=quiet>In percent. Thresholds are chosen on the other folds; both errors are over folds.</p>"
         f"{_roc(outcomes)}</section>"
-        "<section><h2>Beside published results</h2>"
-        f"<div class=own>{_table(published_table(outcomes, model))}</div>"
-        "<p class=quiet>Accuracies in percent from arXiv 2103.14803, by model and training set.</p></section>"
+        f"{beside if any(published(outcome.name) for outcome in outcomes) else ''}"
     )
 
 
 def _other(outcome: Outcome, model: str) -> str:
     """A benchmark on templates or identities: its table and its curve."""
     result = outcome.result
-    draw = plot_templates if isinstance(result, TemplateResult) else plot_ranks
+    plot = ""
+    if isinstance(result, TemplateResult):
+        plot = _plot(lambda file: plot_templates(result, file), f"Curve of {outcome.title}")
+    elif isinstance(result, IdentificationResult):
+        plot = _plot(lambda file: plot_ranks(result, file), f"Curve of {outcome.title}")
     beside = f"<div class=own>{_table(published_table([outcome], model))}</div>" if published(outcome.name) else ""
     return (
         f"<section><h2>{escape(outcome.title)}</h2><div class=quiet>{escape(outcome.asks)}</div>{_warnings(outcome)}"
-        f"{_table(result.table())}{beside}{_plot(lambda file: draw(result, file), f'Curve of {outcome.title}')}"
+        f"{''.join(map(_table, result.tables()))}{beside}{plot}"
         f"<details><summary>Receipt</summary>{_receipt(outcome)}</details></section>"
     )
 
 
 def _pairs(outcome: Outcome) -> str:
     result = outcome.result
-    threshold = float(result.accuracy.thresholds.mean())
+    threshold = result.threshold
     plot = _plot(lambda file: plot_score_histogram(result, file), f"Score histogram of {outcome.title}")
     parts = [
-        f"<h2>{escape(outcome.title)}: {100 * result.accuracy.mean:.2f} %</h2>"
+        f"<h2>{escape(outcome.title)}: {_headline(result)}</h2>"
         f"<div class=quiet>{escape(outcome.asks)}; {result.pairs} pairs, {'with' if result.flip else 'without'} flip"
         f"</div>{_warnings(outcome)}{plot}",
         *(f"<h3>By {escape(a)}, all at the threshold {threshold:.3f}</h3>{_table(groups_table(a, g))}"
@@ -135,15 +145,20 @@ def _pairs(outcome: Outcome) -> str:
     for same, title in ((True, "One person, and least alike"), (False, "Two people, and most alike")):
         pairs = "".join(_pair(outcome, i, threshold) for i in hardest_pairs(outcome, same))
         parts.append(f"<h3>{title}</h3><div class=pairs>{pairs}</div>")
-    parts.append(f"<details><summary>Folds and receipt</summary>{_table(_folds(outcome))}{_receipt(outcome)}</details>")
+    folds = "" if result.accuracy is None else _table(folds_table(result.accuracy))
+    parts.append(f"<details><summary>Folds and receipt</summary>{folds}{_receipt(outcome)}</details>")
     return f"<section>{''.join(parts)}</section>"
+
+
+def _headline(result: VerificationResult) -> str:
+    return f"AUC {100 * result.auc:.2f} %" if result.accuracy is None else f"{100 * result.accuracy.mean:.2f} %"
 
 
 def _pair(outcome: Outcome, pair: int, threshold: float) -> str:
     evaluator, score = outcome.evaluator, float(outcome.result.scores[pair])
     ends = int(evaluator.first[pair]), int(evaluator.second[pair])
     images = "".join(f'<img alt="" src="{_jpeg(evaluator.dataset[i]["image"])}">' for i in ends)
-    names = " / ".join(image_key(evaluator.dataset, i).rpartition("/")[2].rpartition(".")[0] or str(i) for i in ends)
+    names = " / ".join(Path(evaluator.dataset.key(i)).stem for i in ends)
     right = (score > threshold) == bool(outcome.result.same[pair])
     kind, sign = ("right", "✓") if right else ("wrong", "✗")
     caption = f'<figcaption title="{escape(names)}"><b>{sign} {score:.3f}</b> {escape(names)}</figcaption>'
@@ -152,15 +167,6 @@ def _pair(outcome: Outcome, pair: int, threshold: float) -> str:
 
 def _warnings(outcome: Outcome) -> str:
     return "".join(f"<div class=warning>{escape(text)}</div>" for text in outcome.warnings)
-
-
-def _folds(outcome: Outcome) -> str:
-    accuracy = outcome.result.accuracy
-    rows = [
-        (f"{i}", f"{100 * a:.2f}", f"{t:.4f}")
-        for i, (a, t) in enumerate(zip(accuracy.accuracies, accuracy.thresholds), start=1)
-    ]
-    return markdown_table(("fold", "accuracy, %", "threshold"), rows)
 
 
 def _receipt(outcome: Outcome) -> str:
@@ -180,12 +186,8 @@ def _words(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _table(markdown: str) -> str:
-    """A Markdown table as HTML."""
-    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines())
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<div class=wide><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+def _table(table: Table) -> str:
+    return f"<div class=wide>{table.html()}</div>"
 
 
 def _roc(outcomes: Sequence[Outcome]) -> str:

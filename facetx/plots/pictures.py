@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from facetx.evaluators.base import Evaluator, Result
 from facetx.evaluators.verification import PairVerification, VerificationResult
 from facetx.plots.figures import plot_pairs, plot_roc, plot_score_histogram, plot_training
 
@@ -13,8 +14,8 @@ from facetx.plots.figures import plot_pairs, plot_roc, plot_score_histogram, plo
 def write_pictures(
     folder: Path,
     rows: Sequence[Mapping[str, Any]],
-    results: Mapping[str, Any],
-    evaluators: Sequence[Any] = (),
+    results: Mapping[str, Result],
+    evaluators: Sequence[Evaluator] = (),
 ) -> list[Path]:
     """Draws what there is to draw into ``folder`` and returns the files.
 
@@ -23,21 +24,21 @@ def write_pictures(
     other kinds have their curve in ``training.png``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    results = {name: result for name, result in results.items() if isinstance(result, VerificationResult)}
+    of_pairs = {name: result for name, result in results.items() if isinstance(result, VerificationResult)}
     made = []
     if rows:
         made.append(folder / "training.png")
         plot_training(rows, made[-1])
-    if results:
+    if of_pairs:
         made.append(folder / "roc.png")
-        plot_roc(results, made[-1])
-    for name, result in results.items():
+        plot_roc(of_pairs, made[-1])
+    for name, result in of_pairs.items():
         made.append(folder / f"{name}_scores.png")
         plot_score_histogram(result, made[-1])
     for evaluator in evaluators:
-        if evaluator.name in results:
+        if evaluator.name in of_pairs and isinstance(evaluator, PairVerification):
             made.append(folder / f"{evaluator.name}_pairs.png")
-            plot_sample_pairs(evaluator, results[evaluator.name], made[-1])
+            plot_sample_pairs(evaluator, of_pairs[evaluator.name], made[-1])
     return made
 
 
@@ -52,5 +53,4 @@ def plot_sample_pairs(evaluator: PairVerification, result: VerificationResult, p
     images = [
         [evaluator.dataset[int(side[i])]["image"] for i in chosen] for side in (evaluator.first, evaluator.second)
     ]
-    threshold = float(result.accuracy.thresholds.mean())
-    plot_pairs(images[0], images[1], result.scores[chosen], result.same[chosen], threshold, path)
+    plot_pairs(images[0], images[1], result.scores[chosen], result.same[chosen], result.threshold, path)

@@ -9,7 +9,7 @@ Legend: N and M images of the training and the test set, C and T their identitie
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import resize
 from facetx.data.lists.landmarks import relative
 from facetx.errors import DataError
-from facetx.evaluators.embedding import Backbone, embed_views
+from facetx.evaluators.base import HERE, How
+from facetx.evaluators.embedding import embed_dataset
 from facetx.metrics.overlap import Threshold, closest, identity_means, impostor_threshold
+from facetx.nn.backbone import Backbone
 from facetx.prepare.convert import NOT_SQUARE, check_target, convert, kind_of, subset
 from facetx.prepare.report import Report, track
 from facetx.prepare.sources import Source
@@ -49,8 +51,7 @@ def find_overlap(
     out: str | Path | None = None,
     report_file: str | Path | None = None,
     flip: bool = True,
-    embed: Callable[..., Floats] = embed_views,
-    **how: Any,
+    how: How = HERE,
 ) -> Report:
     """Looks for people of ``test`` in ``train``. Facts of the report, with the closest or first ``LISTED`` of each:
 
@@ -64,7 +65,7 @@ def find_overlap(
     People who are in the training set under two names raise them.
 
     Args:
-        backbone: Lives on the device that ``how`` names. The sets should be aligned as it was trained; images of other
+        backbone: Lives on ``how.device``. The sets should be aligned as it was trained; images of other
             sizes are resized to its own.
         train, test: The sets, with landmarks where the backbone needs them.
         threshold: The cosine for both, in place of those chosen.
@@ -72,8 +73,7 @@ def find_overlap(
             one of ``prepare_convert.KINDS`` but "bin"; must not exist. The report's ``dropped`` says of each why.
         report_file: Where the report goes, before ``out`` appears.
         flip: Sum the embeddings of each image and of its mirror.
-        embed: ``embed_views``, or what stands in for it.
-        how: Its device, batch_size, workers, amp.
+        how: To run the model.
 
     Images that cannot be read, are not square, or lack landmarks that are needed, are left out and named. Raises
     ``DataError`` where none is left, landmarks are needed and not given, or embeddings are not finite.
@@ -86,7 +86,7 @@ def find_overlap(
     a, b = (_open(source, backbone.needs_keypoints, which) for source, which in ((train, "TRAIN"), (test, "TEST")))
     for side in (a, b):
         faces = SourceFaces(side.source, backbone.contract.size)
-        summed = embed(backbone, faces, flip=flip, **how).sum(axis=0)  # (V, N, D) -> (N, D)
+        summed = embed_dataset(backbone, faces, how, flip=flip)  # (N, D)
         side.embeddings = _unit(summed, side.source)
         side.means = identity_means(side.embeddings, side.source.labels)
 

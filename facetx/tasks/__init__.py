@@ -6,6 +6,6 @@ from facetx.registry import Registry
 from facetx.tasks.base import Task
 from facetx.tasks.recognition import Recognition
 
-TASKS: Registry[Callable[..., Task]] = Registry("task", {"recognition": Recognition})
+TASKS: Registry[Callable[..., Task]] = Registry("task", {"recognition": Recognition}, base=Task)
 
 __all__ = ["TASKS", "Recognition", "Task"]

@@ -1,28 +1,37 @@
 """Settings to the objects that train: all of them, or a ``FacetxError`` before the first step."""
 
+import logging
 import math
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from facetx.checkpoints.backbone import build_backbone
 from facetx.checkpoints.format import Checkpoint
 from facetx.checkpoints.task import build_task
 from facetx.config import Settings, create
+from facetx.config.parts import Part, check_args
+from facetx.config.settings import EvaluatorSettings
 from facetx.contract import InputContract
 from facetx.data import DATASETS
 from facetx.data.base import FaceDataset
 from facetx.data.loader import StepSampler, TrainingItems
 from facetx.data.samplers import SAMPLERS
 from facetx.data.transforms import TRANSFORMS
-from facetx.errors import ConfigError, DataError
-from facetx.evaluators import EVALUATORS
+from facetx.errors import ConfigError, DataError, some
+from facetx.evaluators import EVALUATORS, Evaluator, args_with_size, build_evaluator
+from facetx.evaluators.classification import Classification
 from facetx.nn.backbone import Backbone
 from facetx.nn.device import pick_device
 from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, layer_rates, parameter_groups
 from facetx.tasks import Task
+
+log = logging.getLogger("facetx")
 
 
 @dataclass
@@ -36,7 +45,7 @@ class Run:
     task: Task
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    evaluators: list[Any]
+    evaluators: list[Evaluator]
     total_steps: int
     steps_per_epoch: int
 
@@ -53,8 +62,8 @@ class Run:
     def sampler(self, start: int) -> StepSampler:
         """The batches from step ``start`` to the end."""
         s = self.settings
-        batches = create(SAMPLERS, s.data.sampler)
-        return StepSampler(batches, self.dataset.labels, s.train.batch_size, s.seed, start, self.total_steps)
+        order = create(SAMPLERS, s.data.sampler)
+        return StepSampler(order, self.dataset.labels, s.train.batch_size, s.seed, start, self.total_steps)
 
 
 def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
@@ -64,15 +73,16 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     weights are looked for.
     """
     device = pick_device(settings.device)
-    dataset = create(DATASETS, settings.data)
-
-    check_labels(dataset)
-
     torch.manual_seed(settings.seed)
     backbone = build_backbone(settings.model, InputContract(**start_from.meta["input"]) if start_from else None)
-    task = build_task(settings.task, settings.head, backbone, dataset.description()).to(device)
+    dataset = open_dataset(settings.data, backbone.contract.size)
+    check_labels(dataset)
+    task = build_task(settings.task, settings.head, backbone, dataset.description(), settings.model.freeze).to(device)
 
-    evaluators = [create(EVALUATORS, e) for e in settings.evaluators]
+    evaluators = [evaluator_of(e, backbone.contract.size) for e in settings.evaluators]
+    for evaluator in evaluators:
+        if isinstance(evaluator, Classification):
+            evaluator.check(dataset.identities, dataset.num_classes)
     names = [e.name for e in evaluators]
     for name in names:
         if names.count(name) > 1:
@@ -88,11 +98,11 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     optimizer = create(OPTIMIZERS, settings.optim)(
         parameter_groups(task, settings.optim.weight_decay, rates), lr=settings.optim.lr
     )
-    batches = create(SAMPLERS, settings.data.sampler)
-    epoch = batches(dataset.labels, settings.train.batch_size, settings.seed, 0)
-    steps_per_epoch = len(epoch)
+    order = create(SAMPLERS, settings.data.sampler)
+    steps_per_epoch = order.steps(dataset.labels, settings.train.batch_size)
     if task.needs_pairs:
-        check_pairs(dataset.labels[epoch[:20]], settings)
+        first = islice(order.epoch(dataset.labels, settings.train.batch_size, settings.seed, 0), 20)
+        check_pairs(dataset.labels[np.stack(list(first))], settings)
     total = settings.train.steps or math.ceil((settings.train.epochs or 0) * steps_per_epoch)
     if settings.schedule.warmup_steps >= total:
         raise ConfigError(
@@ -108,6 +118,7 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
             f"optim.accumulate: {settings.optim.accumulate} does not divide train.batch_size "
             f"{settings.train.batch_size}"
         )
+    note_batch_norm(task, settings.train.batch_size, settings.optim.accumulate)
     return Run(
         settings=settings,
         device=device,
@@ -120,6 +131,19 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
         total_steps=total,
         steps_per_epoch=steps_per_epoch,
     )
+
+
+def open_dataset(part: Part, size: int) -> FaceDataset:
+    """A data set, whose images are resized to the model's size unless its arguments say another."""
+    args = args_with_size(DATASETS, part.name, part.args, size)
+    return create(DATASETS, Part(name=part.name, args=args))
+
+
+def evaluator_of(part: EvaluatorSettings, size: int) -> Evaluator:
+    """An evaluator and its data set, both of the model's size unless their arguments say another."""
+    dataset = None if part.data is None else open_dataset(part.data, size)
+    args = check_args(EVALUATORS[part.name], part.args, ("dataset",))
+    return build_evaluator(part.name, dataset, args, size)
 
 
 def check_labels(dataset: Any) -> None:
@@ -141,4 +165,18 @@ def check_pairs(labels: np.ndarray, settings: Settings) -> None:
         raise ConfigError(
             f"head {heads}: learns from images of one identity in a batch, but with the sampler {sampler!r} only "
             f"{share:.0%} of them have such a partner; set data.sampler to {{name: identities, args: {{images: 4}}}}"
+        )
+
+
+def note_batch_norm(task: nn.Module, batch_size: int, parts: int) -> None:
+    """Warns where a batch comes in parts and batch norm takes its statistics of each part, so that the step differs."""
+    layers = [name for name, module in task.named_modules() if isinstance(module, _BatchNorm)]
+    if parts > 1 and layers:
+        log.warning(
+            "optim.accumulate: %d parts of %d images, and batch norm takes its statistics of each part, not of all %d "
+            "images, so the step is not that of the whole batch (%s)",
+            parts,
+            batch_size // parts,
+            batch_size,
+            some(layers, show=2),
         )

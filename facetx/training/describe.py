@@ -56,7 +56,7 @@ def memory_estimate(run: Run) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        output = run_on_meta(run.backbone, run.backbone.contract.size)
+        output = run_on_meta(run.backbone)
     del output
     copies = 2 + {"sgd": 1}.get(run.settings.optim.name, 2)
     weights = sum(4 * q.numel() * (copies if q.requires_grad else 1) for q in run.task.parameters())

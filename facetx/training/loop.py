@@ -13,6 +13,7 @@ from facetx.checkpoints.format import Checkpoint
 from facetx.config import Settings, to_yaml
 from facetx.data.loader import Batch, batches_of, training_loader
 from facetx.errors import ConfigError, DataError, FacetxError, some
+from facetx.evaluators import Evaluator, How, Result
 from facetx.files import write_file
 from facetx.optim import MovingAverage, averaged
 from facetx.training.build import Run, build
@@ -69,7 +70,7 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
     torch.set_float32_matmul_precision("high")
     run = build(settings, start_from)
     log.info("the run:\n%s", describe_run(run))
-    ema = MovingAverage(run.backbone, settings.optim.ema) if settings.optim.ema else None
+    ema = MovingAverage(run.task.published(), settings.optim.ema) if settings.optim.ema else None
     progress = Progress()
     start = restore(run, ema, progress, start_from) if start_from else 0
     if start >= run.total_steps:
@@ -98,7 +99,7 @@ def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None
                 scalars, finite = training_step(run, batch, step)
                 progress.add(scalars, finite)
                 if ema:
-                    ema.update(run.backbone, step, finite)
+                    ema.update(run.task.published(), step, finite)
 
                 done = outcome.step = step + 1
                 last = done == run.total_steps
@@ -149,23 +150,25 @@ def training_row(run: Run, progress: Progress, done: int, seconds_a_step: float)
     }
 
 
-def evaluators_due(run: Run, done: int) -> list[Any]:
+def evaluators_due(run: Run, done: int) -> list[Evaluator]:
     """Those whose period ends at this step; all of them at the last."""
     periods = [e.every for e in run.settings.evaluators]
     return [e for e, n in zip(run.evaluators, periods) if done == run.total_steps or (n and done % n == 0)]
 
 
-def evaluate(run: Run, evaluators: list[Any], ema: MovingAverage | None) -> dict[str, Any]:
-    """Each evaluator's result, on the weights that would be published."""
-    with averaged(run.backbone, ema):
-        how: dict[str, Any] = {
-            "device": run.device,
-            "amp": run.precision == "bf16",
-            "workers": run.settings.data.workers,
-            "batch_size": run.settings.train.batch_size,
-        }
-        head = {"head": run.task.head}
-        return {e.name: e.result(run.backbone, **how, **(head if e.needs_head else {})) for e in evaluators}
+def evaluate(run: Run, evaluators: list[Evaluator], ema: MovingAverage | None) -> dict[str, Result]:
+    """Each evaluator's result, on the weights that would be published.
+
+    One that asks the whole task gets weights that belong together: the averaged ones where all are averaged, else, such
+    as where the head is not published, the trained ones.
+    """
+    how = How(run.device, run.settings.train.batch_size, run.settings.data.workers, amp=run.precision == "bf16")
+    published = run.task.published()
+    results: dict[str, Result] = {}
+    with averaged(published, ema):
+        of_average = [e for e in evaluators if not e.whole_task or published is run.task]
+        results |= {e.name: e.result(run.task, how) for e in of_average}
+    return results | {e.name: e.result(run.task, how) for e in evaluators if e.name not in results}
 
 
 def evaluation_row(results: dict[str, Any], done: int, progress: Progress, select: str | None) -> Row:

@@ -1,15 +1,13 @@
 """What is tried before step 1: one item of each data set, and the network on it."""
 
-from typing import Any
-
 import torch
 
 from facetx.data.cache import Cached
 from facetx.data.loader import Batch
 from facetx.data.sample import collate
 from facetx.errors import ConfigError, DataError
+from facetx.evaluators import Evaluator, How
 from facetx.evaluators.embedding import embed_views
-from facetx.evaluators.verification import PairVerification
 from facetx.training.build import Run
 
 
@@ -34,7 +32,7 @@ def open_data(run: Run) -> None:
     with torch.random.fork_rng(devices=[]):  # whatever a network draws here, training must not feel it
         try_backbone(run, collate([item]))
         for evaluator in run.evaluators:
-            if hasattr(evaluator, "dataset"):  # a user's own may do without
+            if evaluator.dataset is not None:
                 try_evaluator(run, evaluator)
 
 
@@ -54,11 +52,12 @@ def try_backbone(run: Run, batch: Batch) -> None:
     run.backbone.train()
 
 
-def try_evaluator(run: Run, evaluator: Any) -> None:
-    """Raises ``DataError`` where the first image of an evaluator is not what the backbone takes."""
-    first = int(evaluator.first[0]) if isinstance(evaluator, PairVerification) else 0  # of the images that it uses
-    how: dict[str, Any] = {"device": run.device, "amp": run.precision == "bf16", "flip": False}
+def try_evaluator(run: Run, evaluator: Evaluator) -> None:
+    """Raises ``DataError`` where the first image that an evaluator uses is not what the backbone takes."""
+    assert evaluator.dataset is not None
+    first = int(evaluator.terms().items[0])
+    how = How(run.device, amp=run.precision == "bf16")
     try:
-        embed_views(run.backbone, evaluator.dataset, indices=[first], **how)
+        embed_views(run.backbone, evaluator.dataset, how, indices=[first], flip=False)
     except DataError as error:
         raise DataError(f"evaluator {evaluator.name}: {error}") from error

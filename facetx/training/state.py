@@ -64,7 +64,7 @@ def save(
         "metrics": metrics,
         "torch": torch.__version__,
     }
-    weights = ema.state if ema else run.backbone.state_dict()
+    weights = ema.state if ema else run.task.published().state_dict()
     checkpoints = folder / "checkpoints"
     try:
         checkpoint = save_checkpoint(checkpoints, done, weights, state, meta)

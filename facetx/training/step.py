@@ -1,20 +1,15 @@
 """One optimizer step: gradients of a batch, all at once or in parts, and nothing changed where they are not finite."""
 
-import logging
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from facetx.data.loader import Batch
-from facetx.errors import some
 from facetx.nn.statistics import Remembered
 from facetx.optim import gradient_norm, rate_at
 from facetx.training.build import Run
 from facetx.training.hold import hold_backbone
-
-log = logging.getLogger("facetx")
 
 
 def training_step(run: Run, batch: Batch, step: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -118,17 +113,3 @@ def gathered_gradients(
                 again = run.task.embed(part)
             again.backward(gradient)
     return {name: value.detach() for name, value in scalars.items()}
-
-
-def note_batch_norm(task: nn.Module, batch_size: int, parts: int) -> None:
-    """Warns where a batch comes in parts and batch norm takes its statistics of each part, so that the step differs."""
-    layers = [name for name, module in task.named_modules() if isinstance(module, _BatchNorm)]
-    if parts > 1 and layers:
-        log.warning(
-            "optim.accumulate: %d parts of %d images, and batch norm takes its statistics of each part, not of all %d "
-            "images, so the step is not that of the whole batch (%s)",
-            parts,
-            batch_size // parts,
-            batch_size,
-            some(layers, show=2),
-        )

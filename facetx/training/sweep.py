@@ -23,10 +23,11 @@ import torch
 from facetx.checkpoints.format import find_checkpoint, load_weights
 from facetx.config import Settings, differences, load_settings
 from facetx.errors import ConfigError, FacetxError, some
-from facetx.evaluators.verification import VerificationResult, markdown_table
+from facetx.evaluators.verification import VerificationResult
 from facetx.files import write_file
 from facetx.nn.profile import parameter_count
 from facetx.plots.figures import plot_comparison, plot_distributions
+from facetx.tables import Table
 from facetx.training.build import Run, build
 from facetx.training.describe import describe_run
 from facetx.training.loop import SETTINGS, DivergedError, evaluate
@@ -64,7 +65,7 @@ class Comparison:
             machine = (facts["parameters"] / 1e6, facts["images_per_second"], facts["peak_memory"] / 2**20)
             rows.append((name, *cells, f"{machine[0]:.2f}", f"{machine[1]:.0f}", f"{machine[2]:.0f}"))
         notes = [f"\n{name}: {v['diverged']}" for name, v in self.variants.items() if v["diverged"]]
-        return "\n".join([markdown_table(head, rows), *notes])
+        return "\n".join([Table(head, rows).markdown(), *notes])
 
 
 def _percent(results: Mapping[str, Mapping[str, float]], evaluator: str, key: str) -> str:

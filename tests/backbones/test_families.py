@@ -27,6 +27,24 @@ def test_facerec_has_the_papers_sizes(name, depth, conv_dim):
     assert isinstance(model.pooling, SequencePooling)
 
 
+def test_facerecs_readings_of_the_source_are_arguments():
+    first = on_meta("facerec_l8", conv_kernels=(2, 2, 2), conv_widths=(64, 128), conv_scale=1024**-0.5)
+    convolutions = [m for m in first.bias.embed if isinstance(m, torch.nn.Conv2d)]
+    assert [(c.in_channels, c.out_channels, c.kernel_size) for c in convolutions] == [
+        (3, 64, (2, 2)),
+        (64, 128, (2, 2)),
+        (128, 256, (2, 2)),
+    ]
+    assert first.bias.scale == 1024**-0.5
+    plain = on_meta("facerec_l10").bias
+    convolutions = [m for m in plain.embed if isinstance(m, torch.nn.Conv2d)]
+    assert [(c.out_channels, c.kernel_size[0]) for c in convolutions] == [(16, 3), (64, 3), (512, 2)]
+    assert plain.scale == (512 / 16) ** -0.5
+    assert on_meta("facerec_tiny", conv_kernels=(3, 3, 3), patch_size=28).bias.embed[6].kernel_size == (3, 3)
+    with pytest.raises(ValueError, match="patches of at least 18 pixels, got 16"):
+        on_meta("facerec_tiny", conv_kernels=(3, 3, 3))
+
+
 def test_facerecs_ablations_are_one_argument_each():
     full = on_meta("facerec_tiny")
     assert isinstance(full.bias, ConvAttention)
@@ -87,23 +105,10 @@ def test_effnet_vit_has_49_tokens_of_the_map_and_no_block_that_it_does_not_use()
 
 def test_efficientnets_maps_are_the_packages():
     """Their shapes at 112 pixels, with the package's own padding."""
-    net = on_meta("efficientnet_b0").features
+    net = on_meta("efficientnet_b0").trunk
     images = torch.zeros(1, 3, 112, 112, device="meta")
     shapes = [tuple(m.shape[1:]) for m in net.extract_endpoints(images).values()]
     assert shapes == [(16, 56, 56), (24, 28, 28), (40, 14, 14), (112, 7, 7), (320, 3, 3), (1280, 3, 3)]
-
-
-def test_imagenet_weights_reach_the_stem_and_the_cnn(monkeypatch):
-    import efficientnet_pytorch
-    import efficientnet_pytorch.utils as package
-
-    published = efficientnet_pytorch.EfficientNet.from_name("efficientnet-b0").state_dict()
-    monkeypatch.setattr(package.model_zoo, "load_url", lambda url: dict(published))
-    stem = BACKBONES.create("effnet_vit_tiny", depth=1, pretrained=True).tokens.stem.state_dict()
-    assert all(torch.equal(value, published[key]) for key, value in stem.items())
-    features = BACKBONES.create("efficientnet_b0", pretrained=True).features.state_dict()
-    assert all(torch.equal(value, published[key]) for key, value in features.items())
-    assert published.keys() - features.keys() == {"_fc.weight", "_fc.bias"}
 
 
 def test_cct_counts_tokens_as_published():

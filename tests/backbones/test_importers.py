@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from conftest import shared
+from conftest import assert_parity, shared
 from einops import rearrange
 from torch import nn
 
 from facetx.backbones import BACKBONES
-from facetx.backbones.importers import IMPORTERS
+from facetx.backbones.importers import IMPORTERS, importers_for
 from facetx.errors import CheckpointError
 
 DIM, DEPTH, HEADS = 32, 2, 1
@@ -86,7 +86,7 @@ def test_the_forks_tokens_are_the_packages_map_cut_as_einops_cuts(trimmed):
         features = net.extract_endpoints(images)["reduction_2"]
     flat = rearrange(features, "b c (h p1) (w p2) -> b (h w) (p1 p2 c)", p1=4, p2=4)
     theirs = nn.functional.linear(flat, state["vit.patch_to_embedding.weight"], state["vit.patch_to_embedding.bias"])
-    torch.testing.assert_close(model.tokens(images), theirs, rtol=1e-4, atol=1e-3)
+    assert_parity(model.tokens(images), theirs)
 
 
 def test_the_forks_vit_is_face_transformers():
@@ -168,7 +168,8 @@ def test_layers_that_are_missing_are_named_as_the_program_names_them():
 def test_contracts_are_those_of_the_programs():
     scales = {name: (importer.contract.mean, importer.contract.std) for name, importer in IMPORTERS.items()}
     raw = {"face-transformer", "face-transformer-efficientnet"}
-    assert scales == {name: ((0,), (1,)) if name in raw else ((127.5,), (127.5,)) for name in IMPORTERS}
+    others = {"mobilefacenet": ((127.5,), (128,))} | dict.fromkeys(raw, ((0,), (1,)))
+    assert scales == {name: others.get(name, ((127.5,), (127.5,))) for name in IMPORTERS}
     assert all(importer.contract.color == "RGB" for importer in IMPORTERS.values())
 
 
@@ -188,3 +189,18 @@ def test_a_module_without_its_weight_and_a_weight_of_no_square_patch_are_refused
     odd = {**_plain(), "patch_to_embedding.weight": torch.zeros(64, 191)}
     with pytest.raises(CheckpointError, match="not a state dict of Face Transformer"):
         IMPORTERS["face-transformer"](odd)
+
+
+def test_a_state_dict_is_told_whose_it_is():
+    _, fork = fork_state(trimmed=True)
+    assert importers_for(fork) == ["face-transformer-efficientnet"]
+    assert importers_for(_plain()) == ["face-transformer"]
+    assert importers_for({f"module.{key}": value for key, value in _plain().items()}) == ["face-transformer"]
+    assert importers_for(_kprpe()) == ["cvlface-kprpe"]
+    assert importers_for({"classifier.weight": torch.zeros(2, 2)}) == []
+
+
+def test_a_network_that_must_be_told_more_is_told_whose_it_is():
+    with np.load(shared("fixtures/cct_tiny.npz"), allow_pickle=False) as file:
+        state = {k.removeprefix("state/"): torch.from_numpy(v) for k, v in file.items() if k.startswith("state/")}
+    assert importers_for(state) == ["cct"]  # whose heads its weights do not show

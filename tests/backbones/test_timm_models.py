@@ -8,7 +8,7 @@ import torch
 from torchvision import models
 
 from facetx.backbones import BACKBONES
-from facetx.backbones.timm_models import own_weights
+from facetx.backbones.library import own_weights
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError, ConfigError, UnknownNameError
 from facetx.nn.freeze import freeze
@@ -40,7 +40,7 @@ SIZES = {"timm:efficientformerv2_s0": 96, "timm:botnet26t_256": 256}
 def test_each_kind_becomes_a_backbone(name):
     with torch.device("meta"):
         model = BACKBONES.create(name, image_size=SIZES.get(name, 112))
-    assert run_on_meta(model, model.contract.size).shape == (1, 512)
+    assert run_on_meta(model).shape == (1, 512)
     assert model.embedding_dim == 512
     assert not model.needs_keypoints
 
@@ -57,9 +57,8 @@ def test_small_ones_run_and_every_parameter_gets_a_gradient(name):
 
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 def test_what_classifies_half_way_too_gives_one_embedding_in_training(name):
-    with torch.device("meta"):
-        model = BACKBONES.create(f"torchvision:{name}")
-        embeddings = model.train()(torch.randn(2, 3, 112, 112))
+    model = BACKBONES.create(f"torchvision:{name}", image_size=80)
+    embeddings = model.train()(torch.randn(2, 3, 80, 80))
     embeddings.sum().backward()
     assert embeddings.shape == (2, 512)
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
@@ -69,9 +68,9 @@ def test_a_vit_is_built_for_the_size_that_is_asked_for_and_for_its_own():
     with torch.device("meta"):
         at_112 = BACKBONES.create("timm:vit_small_patch14_dinov2")
         own = BACKBONES.create("timm:vit_small_patch14_dinov2", image_size=None)
-    assert at_112.features.pos_embed.shape[1] == 8 * 8 + 1
+    assert at_112.trunk.pos_embed.shape[1] == 8 * 8 + 1
     assert own.contract.size == 518
-    assert own.features.pos_embed.shape[1] == 37 * 37 + 1
+    assert own.trunk.pos_embed.shape[1] == 37 * 37 + 1
 
 
 def test_without_a_neck_the_features_come_as_they_are():
@@ -113,25 +112,15 @@ def test_a_size_that_it_cannot_take_and_an_option_that_it_has_not_are_refused():
 
 
 def test_weights_that_cannot_be_had_are_said_clearly(monkeypatch):
-    import efficientnet_pytorch.utils as package
-    import timm
-
     def offline(*args, **kwargs):
         raise OSError("no route to host")
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(CheckpointError, match=r"weights of timm:resnet18 \(no route to host\).*pretrained: false"):
         BACKBONES.create("timm:resnet18", pretrained=True)
-    monkeypatch.setattr(package.model_zoo, "load_url", offline)
-    with pytest.raises(
-        CheckpointError, match=r"ImageNet weights of efficientnet-b0 \(no route to host\).*pretrained: fa"
-    ):
-        BACKBONES.create("effnet_vit_tiny", pretrained=True)
 
 
 def test_pretrained_weights_bring_their_contract(monkeypatch):
-    import timm
-
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda *args, pretrained, **more: create(*args, **more))
     with torch.device("meta"):
@@ -144,10 +133,10 @@ def test_pretrained_weights_bring_their_contract(monkeypatch):
 def test_frozen_blocks_of_a_vit():
     with torch.device("meta"):
         model = BACKBONES.create("timm:vit_small_patch14_dinov2")
-    names = freeze(model, ["features.patch_embed", "features.blocks.[0-9]"])
+    names = freeze(model, ["trunk.patch_embed", "trunk.blocks.[0-9]"])
     left = {n.split(".")[2] for n, p in model.named_parameters() if p.requires_grad and "blocks" in n}
     assert left == {"10", "11"}
-    assert "features.blocks.3.attn.qkv.weight" in names
+    assert "trunk.blocks.3.attn.qkv.weight" in names
 
 
 @pytest.mark.parametrize(
@@ -158,7 +147,7 @@ def test_the_librarys_own_names_are_told_from_ours(name, classifier):
     library, _, own_name = name.partition(":")
     theirs = (timm.create_model(own_name) if library == "timm" else models.get_model(own_name)).state_dict()
     features, left_out, contract = own_weights(model, theirs)
-    assert features.keys() == model.features.state_dict().keys()
+    assert features.keys() == model.trunk.state_dict().keys()
     assert classifier in left_out
     assert len(left_out) == 2
     assert contract.size == 160
@@ -172,16 +161,51 @@ def test_counts_of_batches_may_be_absent_and_other_keys_may_not():
     theirs = timm.create_model("resnet18").state_dict()
     without = {k: v for k, v in theirs.items() if not k.endswith("num_batches_tracked") and k != "bn1.weight"}
     features, _, _ = own_weights(model, {**without, "more": torch.zeros(1)})
-    assert features.keys() ^ model.features.state_dict().keys() == {"bn1.weight", "more"}
+    assert features.keys() ^ model.trunk.state_dict().keys() == {"bn1.weight", "more"}
 
 
-def test_what_rescales_its_input_by_itself_has_that_in_its_contract(monkeypatch):
-    """Else a model that is loaded again, without asking for torchvision's weights, would not rescale any more."""
-    own = models.get_model
-    monkeypatch.setattr(
-        models, "get_model", lambda name, weights: own(name, weights=None, transform_input=bool(weights))
-    )
+@pytest.mark.parametrize(
+    ("name", "maps"),
+    [
+        ("timm:resnet18", [(64, 2), (64, 4), (128, 8), (256, 16), (512, 32)]),
+        ("timm:efficientformerv2_s0", [(32, 4), (48, 8), (96, 16), (176, 32)]),
+        ("timm:swin_tiny_patch4_window7_224", [(96, 4), (192, 8), (384, 16), (768, 32)]),
+        ("timm:vit_small_patch14_dinov2", [(384, 14)]),
+        ("torchvision:alexnet", [(64, 4), (192, 8), (256, 17), (256, 37)]),
+        ("torchvision:resnet18", [(64, 2), (64, 4), (128, 8), (256, 16), (512, 32)]),
+        ("torchvision:densenet121", [(64, 2), (256, 4), (512, 8), (1024, 16), (1024, 32)]),
+        ("torchvision:regnet_x_400mf", [(32, 2), (32, 4), (64, 8), (160, 16), (400, 32)]),
+        ("torchvision:shufflenet_v2_x0_5", [(24, 2), (24, 4), (48, 8), (96, 16), (1024, 32)]),
+        ("torchvision:mnasnet0_5", [(8, 2), (16, 4), (24, 8), (48, 16), (1280, 32)]),
+    ],
+)
+def test_feature_maps_are_those_of_the_stages(name, maps):
+    model = BACKBONES.create(name, image_size=224, **({"options": {"depth": 1}} if "dinov2" in name else {}))
+    assert model.feature_info() == maps
+
+
+@torch.inference_mode()
+def test_the_last_map_leads_to_the_embedding():
+    images = torch.randn(2, 3, 64, 64)
+    for name in ("timm:resnet18", "torchvision:resnet18", "torchvision:mobilenet_v3_small"):
+        model = BACKBONES.create(name, image_size=64, embedding_dim=8).eval()
+        pooled = model.features(images)[-1].mean((2, 3))
+        torch.testing.assert_close(model.neck(pooled), model(images), atol=1e-5, rtol=1e-4)
+    model = BACKBONES.create("timm:test_vit", image_size=160, embedding_dim=8).eval()
+    images = torch.randn(2, 3, 160, 160)
+    tokens = model.trunk.forward_features(images)[:, 1:]
+    torch.testing.assert_close(model.features(images)[0].flatten(2).transpose(1, 2), tokens)
+
+
+def test_a_network_that_is_no_sequence_of_stages_says_that_it_has_no_maps():
     with torch.device("meta"):
-        model = BACKBONES.create("torchvision:googlenet", pretrained=True)
-    assert not model.features.transform_input
-    assert model.contract.mean == model.contract.std == (127.5, 127.5, 127.5)
+        model = BACKBONES.create("torchvision:googlenet")
+    with pytest.raises(ConfigError, match="torchvision:googlenet gives no feature maps; choose another model"):
+        model.feature_info()
+
+
+def test_names_of_earlier_checkpoints_are_not_taken_for_the_librarys():
+    model = BACKBONES.create("torchvision:squeezenet1_1", image_size=64, embedding_dim=None)
+    earlier = {key.replace("trunk.", "features.", 1): value for key, value in model.state_dict().items()}
+    assert own_weights(model, earlier) is None
+    assert model.current_names(earlier).keys() == model.state_dict().keys()

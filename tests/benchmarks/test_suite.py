@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,13 +13,15 @@ from PIL import Image
 
 from facetx.benchmarks.catalog import BENCHMARKS, find_benchmark, get_benchmark, how_to_get, published
 from facetx.benchmarks.groups import groups_table, read_groups, results_by_group
+from facetx.benchmarks.paired import compare
 from facetx.benchmarks.results import read_result
 from facetx.benchmarks.suite import find_benchmarks, published_table, run_benchmark, summary_table, write_outcome
 from facetx.data.lists.pairs import Pairs, read_pairs, write_pairs
 from facetx.data.sets.bins import write_bin
 from facetx.errors import DataError, UnknownNameError
 from facetx.evaluators.sampling import sample_pairs
-from facetx.plots.page import hardest_pairs, write_page
+from facetx.plots.page import hardest_pairs, write_page, write_results
+from facetx.plots.pictures import write_pictures
 
 
 @pytest.fixture
@@ -99,13 +102,13 @@ def test_folder_and_bin_give_one_number_and_one_page(root, tmp_path):
     assert folder.receipt == packed.receipt
     assert folder.warnings[-1].startswith("pairs: 40 of the protocol's 6000")
 
-    table = summary_table(outcomes).splitlines()
-    assert f"| {100 * folder.result.accuracy.mean:.2f} " in table[2]
-    assert "(too few pairs)" in table[2]
-    beside = published_table(outcomes, "mine").splitlines()
-    assert beside[0].split()[4:8] == ["LFW", "|", "CALFW", "|"]
-    assert "mine" in beside[2]
-    assert any("99.83" in line and "95.92" in line for line in beside)
+    row = summary_table(outcomes).rows[0]
+    assert row[2] == f"{100 * folder.result.accuracy.mean:.2f}"
+    assert row[-1].endswith(" (too few pairs)")
+    beside = published_table(outcomes, "mine")
+    assert list(beside.head[1:]) == ["LFW", "CALFW"]
+    assert beside.rows[0][0] == "mine"
+    assert any(row[1:] == ("99.83", "95.92") for row in beside.rows)
 
     write_outcome(tmp_path / "lfw.json", folder, {"step": 3})
     written = json.loads((tmp_path / "lfw.json").read_text())
@@ -135,6 +138,38 @@ def test_folder_and_bin_give_one_number_and_one_page(root, tmp_path):
     assert open_tags == []
 
 
+def test_awkward_names_keep_the_columns(root, tmp_path):
+    """A bar in a title is no border of a cell."""
+    outcome = replace(run_benchmark(Blocks(16), find_benchmark(BENCHMARKS["lfw"], root)), title="a | b")
+    text = write_results(tmp_path / "r", "x | <y>", {}, [outcome])
+    assert "a | b" in text.splitlines()[2]
+    markdown = (tmp_path / "r.md").read_text().splitlines()
+    rows = [line for line in markdown if line.startswith("| ")]
+    assert len({line.replace("\\|", "").count("|") for line in rows[:3]}) == 1
+    assert "| a \\| b " in rows[2]
+    page = (tmp_path / "r.html").read_text()
+    assert "<td>a | b</td>" in page
+    assert "<td>x | &lt;y&gt;</td>" in page
+
+
+def test_one_fold_has_its_page_and_its_file(root, tmp_path):
+    listed = read_pairs(root / "lfw/pairs.txt")
+    order = np.argsort(~listed.same, kind="stable")
+    first, second = ([ends[i] for i in order] for ends in (listed.first, listed.second))
+    write_pairs(root / "lfw/pairs.txt", Pairs(first, second, listed.same[order], np.zeros(40, int)))
+    outcome = run_benchmark(Blocks(16), find_benchmark(BENCHMARKS["lfw"], root), labels={"n": {"person_0": "a"}})
+    assert any(text.startswith("one fold: no accuracy") for text in outcome.warnings)
+    text = write_results(tmp_path / "r", "mine", {}, [outcome])
+    assert text.splitlines()[2].split()[:5] == ["LFW", "40", "-", "-", "-"]
+    assert f"<h2>LFW: AUC {100 * outcome.result.auc:.2f} %</h2>" in (tmp_path / "r.html").read_text()
+    write_outcome(tmp_path / "lfw.json", outcome, {})
+    again, receipt = read_result(tmp_path / "lfw.json")
+    assert again.as_dict() == outcome.result.as_dict()
+    assert "accuracy" not in again.summary()
+    assert compare(again, receipt, again, receipt).mcnemar.p == 1
+    assert write_pictures(tmp_path, [], {"lfw": again}, [outcome.evaluator])[0].name == "roc.png"
+
+
 def test_hardest_pairs_are_the_most_mistaken(root):
     outcome = run_benchmark(Blocks(16), find_benchmark(BENCHMARKS["lfw"], root))
     scores, same = outcome.result.scores, outcome.result.same
@@ -161,7 +196,7 @@ def test_groups_by_image_person_and_number(root, tmp_path):
     chosen = np.array([a and b for a, b in ends])
     right = (outcome.result.scores > outcome.result.accuracy.thresholds.mean()) == outcome.result.same
     assert north.accuracy == right[chosen].mean()
-    assert groups_table("site", outcome.groups["site"]).splitlines()[0].startswith("| site ")
+    assert groups_table("site", outcome.groups["site"]).head[0] == "site"
 
     packed = run_benchmark(Blocks(16), find_benchmark(BENCHMARKS["calfw"], root), labels={"n": {"0": "a", "1": "a"}})
     (group,) = packed.groups["n"]

@@ -20,6 +20,7 @@ from facetx.contract import InputContract
 from facetx.data.sets.bins import write_bin
 from facetx.data.sets.folder import ImageFolder
 from facetx.errors import DataError
+from facetx.evaluators import How
 from facetx.evaluators.builders import bin_pairs
 from facetx.evaluators.embedding import embed_views
 from facetx.evaluators.sampling import sample_pairs
@@ -166,7 +167,7 @@ def test_compare_two_models_and_refuse_what_does_not_match(task):
     assert found.mcnemar.only_a == int((right[0] & ~right[1]).sum())
     assert found.accuracy.b == right[1].mean()
     assert found.notes == []
-    assert "McNemar, exact" in found.table()
+    assert "McNemar, exact" in found.text()
     assert json.loads(json.dumps(found.as_dict()))["accuracy"]["a"] == right[0].mean()
     assert compare(*first, *first).notes == ["both are of the same weights"]
 
@@ -185,9 +186,9 @@ def test_compare_two_models_and_refuse_what_does_not_match(task):
 def test_the_cache_computes_once_and_tells_changes(task, tmp_path):
     cache, model = EmbeddingCache(tmp_path / "c"), Linear()
     plain = task.result(model)
-    first = task.result(model, embed=cache)
+    first = task.result(model, How(embed=cache))
     before = model.seen["images"]
-    np.testing.assert_array_equal(task.result(model, embed=cache).scores, plain.scores)
+    np.testing.assert_array_equal(task.result(model, How(embed=cache)).scores, plain.scores)
     np.testing.assert_array_equal(first.scores, plain.scores)
     assert model.seen["images"] - before == 2  # the first image and its mirror, to see that it is the same network
     assert len(list((tmp_path / "c").glob("*.npy"))) == 1
@@ -203,5 +204,5 @@ def test_the_cache_computes_once_and_tells_changes(task, tmp_path):
     for damage in (lambda data: data[:200], lambda data: data[:-4] + b"\0\0\0\0"):
         for file in (tmp_path / "c").glob("*.npy"):
             file.write_bytes(damage(file.read_bytes()))
-        np.testing.assert_array_equal(task.result(model, embed=cache).scores, plain.scores)
+        np.testing.assert_array_equal(task.result(model, How(embed=cache)).scores, plain.scores)
     assert not list((tmp_path / "c").glob("*.part"))

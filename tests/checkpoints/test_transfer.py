@@ -186,7 +186,7 @@ def test_a_file_of_timms_own_weights_gives_the_features(plain, tmp_path, caplog)
     save_file(theirs, tmp_path / "theirs.safetensors")
     model = {"name": "timm:test_vit", "args": args, "init_from": str(tmp_path / "theirs.safetensors")}
     run = build(check_settings({**plain, "model": model}))
-    features = run.backbone.features.state_dict()
+    features = run.backbone.trunk.state_dict()
     assert theirs.keys() - features.keys() == {"head.weight", "head.bias"}
     assert all(torch.equal(v, theirs[k]) for k, v in features.items())
     assert "has the features; left out: head.bias, head.weight; new: the neck; input: mean (127.5," in caplog.text
@@ -343,9 +343,9 @@ def test_models_of_timm_have_timms_layers_and_others_are_refused():
     model = BACKBONES.create("timm:vit_tiny_patch16_224", image_size=32, embedding_dim=8, options=small_vit)
     rates = layer_rates(model, 0.5)
     assert rates["neck.1.weight"] == 1
-    assert rates["features.blocks.2.attn.qkv.weight"] == 0.5
-    assert rates["features.blocks.0.attn.qkv.weight"] == 0.125
-    assert rates["features.patch_embed.proj.weight"] == rates["features.cls_token"] == 0.0625
+    assert rates["trunk.blocks.2.attn.qkv.weight"] == 0.5
+    assert rates["trunk.blocks.0.attn.qkv.weight"] == 0.125
+    assert rates["trunk.patch_embed.proj.weight"] == rates["trunk.cls_token"] == 0.0625
     assert rates.keys() == {n for n, _ in model.named_parameters()}
     pooled = BACKBONES.create("cct_tiny", image_size=32, depth=1)
     assert layer_rates(pooled, 0.5)["pooling.score.weight"] == 1

@@ -247,7 +247,7 @@ def test_every_shipped_config_loads_and_builds(path, faces, monkeypatch):
     assert f"--config configs/{path.name}" in path.read_text(), "a config's header tells its command"
     overrides = []
     if raw["data"]["name"] == "image_folder":
-        overrides = [f"data.args.root={faces}", "data.args.part=all", "train.batch_size=6", "train.epochs=99"]
+        overrides = [f"data.args.root={faces}", "data.args.part=all", "train.batch_size=6", "train.epochs=999"]
         overrides.append("evaluators=[]")
         overrides.append("select=null")
     settings = load_settings(path, overrides)

@@ -79,7 +79,9 @@ def test_an_image_of_a_folder_without_landmarks_is_an_error(faces, tmp_path):
     csv = write_landmarks(tmp_path / "landmarks.csv", faces, leave_out={"person_2/3.png"})
     with pytest.raises(DataError, match=r"1 of 30 images have no row: person_2/3.png; add their rows"):
         ImageFolder(str(faces), landmarks=csv)
-    others = EVALUATORS["folder_pairs"](str(faces), "val", 0.5, landmarks=csv, folds=2, pairs_per_fold=1, seed=7)
+    others = EVALUATORS["folder_pairs"](
+        str(faces), part="val", val_identities=0.5, landmarks=csv, folds=2, pairs_per_fold=1, seed=7
+    )
     assert others.dataset[0]["keypoints"].shape == (5, 2)
 
 

@@ -118,20 +118,34 @@ def test_color_jitter_of_nothing_is_nothing():
     assert np.array_equal(still(item(), np.random.default_rng(0))["image"], item()["image"])
 
 
+SHUFFLED = [[1, 0, 2, 4], [13, 3, 9, 6], [5, 7, 12, 8]]
+IDENTITIES = [[1, 13, 9, 0], [2, 8, 7, 6], [10, 1, 5, 2]]
+IDENTITIES_OF_OTHERS = [[0, 12, 13, 4], [1, 8, 6, 2], [9, 0, 5, 1]]
+
+
+def epoch(order, labels, batch_size, seed, epoch):
+    """All batches of an epoch, (steps, batch_size)."""
+    batches = list(order.epoch(labels, batch_size, seed, epoch))
+    assert len(batches) == order.steps(labels, batch_size)
+    return np.stack(batches)
+
+
 def test_shuffled_takes_every_item_once_in_an_order_of_its_own():
     labels = np.repeat(np.arange(5), 5)
-    batches = SAMPLERS.create("shuffled")
-    first, again, next_epoch = (batches(labels, 5, 1, e) for e in (0, 0, 1))
+    order = SAMPLERS.create("shuffled")
+    first, again, next_epoch = (epoch(order, labels, 5, 1, e) for e in (0, 0, 1))
     assert sorted(first.ravel()) == list(range(25))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, next_epoch)
-    assert not np.array_equal(first, batches(labels, 5, 2, 0))
-    assert batches(labels, 4, 1, 0).shape == (6, 4)
+    assert not np.array_equal(first, epoch(order, labels, 5, 2, 0))
+    assert epoch(order, labels, 4, 1, 0).shape == (6, 4)
+    with pytest.raises(DataError, match="25 images do not fill one batch of 26"):
+        order.steps(labels, 26)
 
 
 def test_identities_gives_p_times_k():
     labels = np.repeat(np.arange(7), [3, 4, 5, 3, 9, 3, 3])
-    batches = SAMPLERS.create("identities", images=3)(labels, 9, 0, 0)
+    batches = epoch(SAMPLERS.create("identities", images=3), labels, 9, 0, 0)
     assert batches.shape == (3, 9)
     for batch in batches:
         who, counts = np.unique(labels[batch], return_counts=True)
@@ -141,11 +155,20 @@ def test_identities_gives_p_times_k():
     met = np.concatenate([np.unique(labels[b]) for b in batches])
     assert np.bincount(met, minlength=7).min() >= 1
     with pytest.raises(DataError, match=r"needs 4 images of each identity; 4 have fewer \(classes 0, 3, 5, 6\)"):
-        SAMPLERS.create("identities", images=4)(labels, 8, 0, 0)
+        SAMPLERS.create("identities", images=4).steps(labels, 8)
     with pytest.raises(DataError, match="not a multiple of 3"):
-        SAMPLERS.create("identities", images=3)(labels, 10, 0, 0)
+        SAMPLERS.create("identities", images=3).steps(labels, 10)
     with pytest.raises(DataError, match="there are 7 identities"):
-        SAMPLERS.create("identities", images=1)(labels, 8, 0, 0)
+        SAMPLERS.create("identities", images=1).steps(labels, 8)
+
+
+def test_the_orders_of_earlier_versions_stay():
+    """Recorded when an epoch was still made as a whole; another order would be another run for the same seed."""
+    labels = np.array([3, 1, 0, 3, 1, 0, 2, 2, 0, 3, 1, 2, 0, 1])
+    shuffled, people = SAMPLERS.create("shuffled"), SAMPLERS.create("identities", images=2)
+    assert epoch(shuffled, labels, 4, 7, 2).tolist() == SHUFFLED
+    assert epoch(people, labels, 4, 7, 2).tolist() == IDENTITIES
+    assert epoch(people, labels[::-1].copy(), 4, 7, 2).tolist() == IDENTITIES_OF_OTHERS
 
 
 def loaded(faces, start, stop, workers, cached=False):

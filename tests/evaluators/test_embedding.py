@@ -6,11 +6,15 @@ import torch
 from torch import nn
 
 from facetx.contract import InputContract
+from facetx.data.base import FaceDataset
 from facetx.errors import DataError
-from facetx.evaluators.embedding import embed_dataset, embed_views, mirror_keypoints
+from facetx.evaluators import How
+from facetx.evaluators.embedding import embed_dataset, embed_views
+from facetx.evaluators.reading import mirror_keypoints, read_batches
+from facetx.tasks import Task
 
 
-class Faces:
+class Faces(FaceDataset):
     """Random images, five to an identity."""
 
     name = "faces"
@@ -64,7 +68,7 @@ def left(images):
 
 def test_embeddings_stand_in_the_order_of_the_data_set():
     faces = Faces()
-    got = embed_dataset(LeftHalf(), faces, batch_size=7, flip=False)
+    got = embed_dataset(LeftHalf(), faces, How(batch_size=7), flip=False)
     assert (got.dtype, got.shape) == (np.float32, (20, 3))
     np.testing.assert_allclose(got, left(faces.images), rtol=1e-5)
 
@@ -78,7 +82,7 @@ def test_flip_sums_the_image_and_its_mirror():
 
 def test_chosen_items_and_worker_processes():
     faces = Faces()
-    got = embed_views(LeftHalf(), faces, indices=[7, 3, 3], batch_size=2, flip=False, workers=2)
+    got = embed_views(LeftHalf(), faces, How(batch_size=2, workers=2), indices=[7, 3, 3], flip=False)
     np.testing.assert_allclose(got, left(faces.images[[7, 3, 3]])[None], rtol=1e-5)
 
 
@@ -122,7 +126,66 @@ def test_amp_stays_near():
     faces = Faces()
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(768, 8))
     backbone.contract, backbone.embedding_dim, backbone.needs_keypoints = InputContract(size=16), 8, False
-    full, half = (embed_dataset(backbone, faces, amp=amp) for amp in (False, True))
+    full, half = (embed_dataset(backbone, faces, How(amp=amp)) for amp in (False, True))
     assert half.dtype == np.float32
     assert (full != half).any()
     np.testing.assert_allclose(full, half, atol=0.05)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_name_the_image_also_from_a_worker(workers):
+    words = r"^faces, item 0: the image is 20x20, and this model takes"
+    with pytest.raises(DataError, match=words):
+        embed_dataset(LeftHalf(), Faces(size=20), How(workers=workers))
+
+
+def test_embeddings_that_are_not_finite_name_their_images():
+    class Sick(LeftHalf):
+        def forward(self, images):
+            out = super().forward(images)
+            return torch.where(out[:, :1] > out[:, :1].mean(), torch.nan, out)
+
+    faces = Faces()
+    with pytest.raises(DataError, match=r"embeddings of \d+ images are NaN or infinite: faces, item \d+.*and \d+ more"):
+        embed_views(Sick(), faces)
+    sick = np.flatnonzero(left(faces.images)[:, 0] > left(faces.images)[:, 0].mean())
+    with pytest.raises(DataError, match=f"of {len(sick)} images .*: faces, item {sick[0]}, faces, item {sick[1]}, "):
+        embed_views(Sick(), faces, flip=False)
+
+
+def test_a_task_is_embedded_by_its_backbone():
+    class Plain(Task):
+        def forward(self, batch):
+            raise AssertionError("nothing is trained here")
+
+        def predict(self, batch):
+            raise AssertionError("nothing but embeddings is asked for")
+
+    faces = Faces()
+    np.testing.assert_array_equal(embed_views(Plain(LeftHalf()), faces), embed_views(LeftHalf(), faces))
+
+
+def test_other_code_can_stand_in_for_the_embedding():
+    seen = []
+
+    def canned(model, dataset, how, *, indices, flip):
+        seen.append((dataset.name, how.batch_size, indices, flip))
+        return np.ones((2, 20, 3), np.float32)
+
+    assert embed_dataset(LeftHalf(), Faces(), How(batch_size=9, embed=canned)).tolist() == [[2, 2, 2]] * 20
+    assert seen == [("faces", 9, None, True)]
+
+
+def test_other_fields_are_read_where_they_are_asked_for():
+    class Marked(Faces):
+        def __getitem__(self, index):
+            return {**super().__getitem__(index), "attributes": np.array([index, 0], np.float32)}
+
+    asked = frozenset({"attributes", "label"})
+    ((items, batch),) = read_batches(Marked(), LeftHalf(), How(), indices=[4, 2], fields=asked)
+    assert (items, sorted(batch)) == ([4, 2], ["attributes", "image", "label"])
+    assert batch["attributes"].tolist() == [[4, 0], [2, 0]]
+    assert batch["label"].tolist() == [0, 0]
+    np.testing.assert_array_equal(batch["image"][1].permute(1, 2, 0), Faces().images[2])
+    with pytest.raises(DataError, match="faces, item 0: the field 'attributes' is asked for, and this image has none"):
+        list(read_batches(Faces(), LeftHalf(), How(), fields=asked))

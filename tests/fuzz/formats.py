@@ -237,13 +237,11 @@ def make_result(folder: Path) -> list[bytes]:
     from facetx.benchmarks.receipts import Receipt
     from facetx.benchmarks.results import write_result
     from facetx.evaluators.verification import VerificationResult
-    from facetx.metrics.verification import tenfold_accuracy
 
     scores, same, fold = np.array([0.9, 0.1, 0.8, 0.2]), np.array([True, False] * 2), np.array([0, 0, 1, 1])
-    accuracy = tenfold_accuracy(scores, same, fold)
     examples = {str: "x", bool: True, dict[str, Any]: {"size": [8, 8]}, dict[str, str]: {"eer": "x"}}
     receipt = Receipt(**{field.name: examples.get(field.type) for field in fields(Receipt)})
-    write_result(folder / "x.json", VerificationResult("x", scores, same, fold, accuracy, 1.0, True), receipt)
+    write_result(folder / "x.json", VerificationResult("x", scores, same, fold, 1.0, True), receipt)
     return [(folder / "x.json").read_bytes()]
 
 

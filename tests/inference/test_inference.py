@@ -148,7 +148,7 @@ def test_evaluate_by_name(run_folder, faces):
     args = {"root": str(faces), "part": "all", "folds": 2, "pairs_per_fold": 5}
     result = facetx.load_model(run_folder).evaluate("folder_pairs", **args)
     assert result.accuracy.mean > 0.8
-    assert "TAR at FAR" in result.table()
+    assert "TAR at FAR" in result.table().text()
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_attention_of_timms_vits():
         net = BACKBONES.create("timm:vit_small_patch14_dinov2")
     names = add_lora(net, rank=4)
     assert len(names) == 24
-    assert "features.blocks.11.attn.qkv" in names
+    assert "trunk.blocks.11.attn.qkv" in names
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     blocks = 12 * 4 * (384 + 3 * 384 + 384 + 384)
     assert trained == blocks + 384 * 512 + 2 * 512

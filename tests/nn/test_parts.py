@@ -241,6 +241,8 @@ def test_conv_attention_sees_each_patch_alone_and_is_shared_by_the_layers():
     q, k = bias.query(bias.embed(patch_4)), bias.key(bias.embed(patch_2))
     expected = (q * k).view(2, 2, 16).sum(2) / math.sqrt(16)
     torch.testing.assert_close(scores(0)[:, :, 4, 2], expected)
+    bias.scale = 0.5
+    torch.testing.assert_close(bias(images, None)(0)[:, :, 4, 2], expected * math.sqrt(16) * 0.5)
 
 
 def test_conv_attention_leaves_prefix_tokens_alone():
@@ -260,6 +262,8 @@ def test_conv_attention_refuses_sizes_that_do_not_work():
         ConvAttention(patch_size=8, heads=2, dim=32)
     with pytest.raises(ValueError, match="divide by 32 and into 3 heads"):
         ConvAttention(patch_size=16, heads=3, dim=32)
+    with pytest.raises(ValueError, match="40 must divide into 3 heads"):
+        ConvAttention(patch_size=16, heads=3, dim=40, widths=(8, 16))
 
 
 def test_necks():

@@ -4,7 +4,9 @@ import torch
 from torch import nn
 
 from facetx.backbones import BACKBONES
-from facetx.nn.profile import count_macs, parameter_count, profile, run_on_meta
+from facetx.backbones.base import TrunkBackbone
+from facetx.contract import InputContract
+from facetx.nn.profile import count_macs, parameter_count, profile, run_on_meta, token_count
 
 
 def test_macs_of_a_transformer_by_hand():
@@ -42,13 +44,8 @@ def test_keypoints_are_given_where_they_are_needed():
 
 
 def test_a_cnn_has_no_tokens_and_no_attention():
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 4, 3)
-
-        def forward(self, x):
-            return self.conv(x).mean((2, 3))
-
-    assert count_macs(Net(), 10) == (8 * 8 * 27 * 4, 8 * 8 * 27 * 4)
-    assert run_on_meta(Net(), 10).shape == (1, 4)
+    trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1))
+    net = TrunkBackbone(trunk, nn.Flatten(), 4, InputContract(size=10))
+    assert token_count(net) is None
+    assert count_macs(net) == (8 * 8 * 27 * 4, 8 * 8 * 27 * 4)
+    assert run_on_meta(net).shape == (1, 4)

@@ -1,10 +1,13 @@
 """The pictures of a comparison: each variant has its line, each evaluator its panel."""
 
 import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 
-from facetx.plots.figures import COLORS, plot_comparison, plot_distributions
+from facetx.plots.figures import COLORS, plot_comparison, plot_distributions, scale_losses
 
 
 def share(path, color):
@@ -28,6 +31,22 @@ def test_a_line_a_variant_and_a_panel_an_evaluator(tmp_path):
     assert share(tmp_path / "two.png", COLORS[1]) > 0.0005  # a loss below 0 has its place too
     width = [Image.open(tmp_path / f"{name}.png").width for name in ("one", "two")]
     assert width[1] > 2 * width[0]  # three panels for one
+
+
+@pytest.mark.parametrize(
+    "losses", [[3.2, 3.9], [5, 20], [0.9, 9.5], [-3, 5], [-0.5, 14], [-40, 30], [-38, -33], [0.001, 12], [0.2, 0.9]]
+)
+def test_the_axis_of_losses_has_numbers(losses):
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    ax = figure.add_subplot()
+    ax.plot(losses)
+    scale_losses(ax, losses)
+    figure.canvas.draw()
+    low, high = ax.get_ylim()
+    assert low <= min(losses) < max(losses) <= high
+    shown = [t.get_text() for t in ax.get_yticklabels() if low <= t.get_position()[1] <= high]
+    assert len([text for text in shown if text]) >= 3
 
 
 def test_more_variants_than_colors(tmp_path):

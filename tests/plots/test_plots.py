@@ -8,15 +8,24 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from facetx.evaluators.verification import VerificationResult
-from facetx.metrics.verification import contiguous_folds, tenfold_accuracy
-from facetx.plots.figures import COLORS, RIGHT, WRONG, plot_pairs, plot_roc, plot_score_histogram, plot_training
+from facetx.metrics.verification import contiguous_folds
+from facetx.plots.figures import (
+    COLORS,
+    RIGHT,
+    WRONG,
+    plot_pairs,
+    plot_roc,
+    plot_score_histogram,
+    plot_training,
+    training_panels,
+)
 
 
 def result(name, mean):
     rng = np.random.default_rng(0)
     same, fold = np.arange(600) % 60 < 30, contiguous_folds(600)
     scores = np.clip(rng.normal(np.where(same, mean, 0.05), 0.15), -1, 1)
-    return VerificationResult(name, scores, same, fold, tenfold_accuracy(scores, same, fold), 20.0, True)
+    return VerificationResult(name, scores, same, fold, 20.0, True)
 
 
 def share(path, color):
@@ -41,8 +50,7 @@ def test_histogram_of_ordinary_and_of_constant_scores(tmp_path):
     plot_score_histogram(ordinary, path)
     assert 0.3 < share(path, "white") < 0.95
     constant = np.ones(600)
-    fold = tenfold_accuracy(constant, ordinary.same)
-    plot_score_histogram(VerificationResult("flat", constant, ordinary.same, ordinary.fold, fold, 1.0, True), path)
+    plot_score_histogram(VerificationResult("flat", constant, ordinary.same, ordinary.fold, 1.0, True), path)
     assert 0.3 < share(path, "white") < 0.999
 
 
@@ -51,9 +59,31 @@ def test_training_curves_with_and_without_evaluations(tmp_path):
     rows = [{"step": s, "train/loss": 9 / s, "train/accuracy": 1 - 1 / s, "train/lr": 1e-3 / s} for s in range(1, 50)]
     plot_training(rows, path)
     assert share(path, COLORS[0]) > 0.001
-    assert share(path, COLORS[1]) == 0
-    plot_training([*rows, {"step": 20, "lfw/accuracy": 0.6}, {"step": 40, "lfw/accuracy": 0.7}], path)
-    assert share(path, COLORS[1]) > 0.001
+    width = Image.open(path).width
+    measured = [{"step": s, "lfw/accuracy": s / 60, "val/accuracy": s / 50, "seen/top1": s / 90} for s in (20, 40)]
+    plot_training([*rows, *measured], path)
+    assert share(path, COLORS[1]) > 0.0005
+    assert Image.open(path).width > 1.4 * width
+
+
+def test_shares_that_are_not_one_thing_have_an_axis_each():
+    row = {"step": 1, "train/loss": -3.0, "train/accuracy": 0.5, "train/cosface/accuracy": 0.4, "train/lr": 1e-3}
+    row |= {"val/accuracy": 0.7, "lfw/accuracy": 0.8, "lfw/accuracy_std": 0.1, "seen/top1": 0.2}
+    assert [(title, keys) for title, _, keys in training_panels([row])] == [
+        ("training loss", ["train/loss"]),
+        ("training accuracy", ["train/accuracy", "train/cosface/accuracy"]),
+        ("top-1, held-out images", ["seen/top1"]),
+        ("verification accuracy", ["lfw/accuracy", "val/accuracy"]),
+        ("learning rate", ["train/lr"]),
+    ]
+
+
+def test_a_loss_below_zero_is_drawn(tmp_path):
+    for sign in (1, -1):
+        rows = [{"step": s, "train/loss": sign * (5 + s / 10), "train/lr": 1e-3} for s in range(50)]
+        plot_training(rows, tmp_path / f"{sign}.png")
+    lines = [share(tmp_path / f"{sign}.png", COLORS[0]) for sign in (1, -1)]
+    assert lines[1] > 0.8 * lines[0]
 
 
 @pytest.mark.parametrize(("scores", "color", "absent"), [([0.9, 0.1], RIGHT, WRONG), ([0.1, 0.9], WRONG, RIGHT)])

@@ -14,6 +14,7 @@ from facetx.data.sets.image_list import ImageList
 from facetx.data.sets.packed import Packed, PackWriter
 from facetx.data.sets.records import RecordFaces
 from facetx.errors import DataError
+from facetx.evaluators import How
 from facetx.prepare.convert import convert
 from facetx.prepare.overlap import SourceFaces, find_overlap
 from facetx.prepare.sources import open_source
@@ -113,7 +114,7 @@ def test_a_record_file_is_cleaned_into_another(train, test, tmp_path):
         ("train.rec", "exists; name another place"),
     ):
         with pytest.raises(DataError, match=words):
-            find_overlap(Blocks(16), source, open_source(test), out=tmp_path / out, embed=early)
+            find_overlap(Blocks(16), source, open_source(test), out=tmp_path / out, how=How(embed=early))
     report = find_overlap(Blocks(16), source, open_source(test), threshold=0.8, out=tmp_path / "clean/train.rec")
     assert len(RecordFaces(tmp_path / "clean/train.rec")) == 12 - len(report.dropped) == 3
 
@@ -205,7 +206,7 @@ def test_mistakes_are_named(train, test, faces, tmp_path):
         def forward(self, images):
             return super().forward(images) * torch.nan
 
-    with pytest.raises(DataError, match="train: 12 of 12 embeddings are not finite"):
+    with pytest.raises(DataError, match="embeddings of 12 images are NaN or infinite: .*train/0001/1_0.png"):
         find_overlap(Broken(16), open_source(train), open_source(test))
     one = copy(faces, tmp_path / "one", [(0, 0, "a"), (0, 1, "a")])
     with pytest.raises(DataError, match="no two identities to choose a threshold by"):

@@ -55,9 +55,9 @@ def test_evaluate_then_compare(script, small, data, tmp_path):
     told = script("evaluate.py", *command, "--benchmarks", "lfw", "calfw", "--groups", tmp_path / "groups.csv")
     assert told.returncode == 0, told.err
     for words in (
-        "| LFW",
+        "\nLFW ",
         "ViT-P12S8, MS1M",
-        "| LFW, site",
+        "LFW, site",
         " of 20 pairs have both images in one group",
         "CALFW: not there",
         "pairs: 20 of the protocol's 6000",
@@ -101,7 +101,7 @@ def test_one_bad_benchmark_costs_no_other(script, small, data, tmp_path):
     (data / "agedb_30.bin").write_bytes(b"no pickle")
     told = script("evaluate.py", "--checkpoint", run, "--data-root", data, "--workers", 0)
     assert told.returncode == 2
-    assert "| LFW" in told.out
+    assert "\nLFW " in told.out
     assert f"AgeDB-30, {data}/agedb_30.bin: failed: " in told.out
     assert (run / "benchmarks/lfw.json").exists()
     assert "agedb_30.bin: failed" in (run / "benchmarks/results.html").read_text()
@@ -115,7 +115,7 @@ def test_any_folder_of_identities_by_1_to_n(script, small, faces, tmp_path):
     facetx.start_run(check_settings({**small, "evaluators": [], "select": None}), run)
     told = script("evaluate.py", "--checkpoint", run, "--identification", faces, "--workers", 0)
     assert told.returncode == 0, told.err
-    assert "| rank1 " in told.out
+    assert "\nrank1 " in told.out
     assert "30 images, 6 identities, with flip" in told.out
     written = json.loads((run / "benchmarks/identification.json").read_text())
     assert written["receipt"]["thresholds"] is None
@@ -155,16 +155,17 @@ def test_results_of_one_checkpoint_outlive_it(script, small, data, tmp_path):
 def test_the_list_names_what_the_command_line_takes(script, data):
     told = script("evaluate.py", "--list", "--data-root", data)
     assert told.returncode == 0
-    assert "| lfw      | LFW       | 6,000      | faces in the wild" in told.out
+    assert "\nlfw       LFW        6,000       faces in the wild" in told.out
     assert str(data / "lfw") in told.out
     assert "cfp_fp/images with Protocol or pairs.txt beside it, or " in told.out
-    assert "| agedb_30 |" in script("evaluate.py", "--list").out
+    assert "\nagedb_30  AgeDB-30 " in script("evaluate.py", "--list").out
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--checkpoint", "x"], "name --data-root, --identification, or both"),
+        (["--checkpoint", "x"], "name --data-root, --identification or --data, or several"),
+        (["--ask", "pairs", "--identification", "x"], "about the data set that --data names, which is missing"),
         (["--benchmarks", "lfw", "--identification", "x"], "below --data-root, which is missing"),
         (["--groups", "g.csv", "--identification", "x"], "below --data-root, which is missing"),
         (["--identification", "x", "--batch-size", "0"], "expected a whole number of 1 or more, got '0'"),
@@ -180,3 +181,38 @@ def test_nothing_there(script, tmp_path):
     told = script("evaluate.py", "--data-root", tmp_path, "--benchmarks", "cfp_fp")
     assert told.returncode == 2
     assert "holds none of the benchmarks\n  CFP-FP: not there; looked for" in told.err
+
+
+def test_any_data_set_is_asked(script, small, faces, tmp_path):
+    run, pack = tmp_path / "run", tmp_path / "faces.packed"
+    facetx.start_run(check_settings({**small, "evaluators": [], "select": None}), run)
+    assert script("prepare_data.py", "pack", faces, pack).returncode == 0
+    command = ["--checkpoint", run, "--data", "packed", "--workers", 0, "--data-args", f"path={pack}"]
+    told = script("evaluate.py", *command)
+    assert told.returncode == 0, told.err
+    assert "3 folds of 20 + 20 pairs, for 6 identities with 30 images allow no more" in told.out
+    assert "\nrank1 " in told.out
+    pairs, n = (json.loads((run / f"benchmarks/packed_{q}.json").read_text()) for q in ("pairs", "identification"))
+    assert pairs["pairs"] == {"same": 60, "different": 60}
+    assert n["images"] == 30
+    assert (run / "benchmarks/packed.html").exists()
+    alone = script("evaluate.py", *command, "--ask", "pairs", "--out", tmp_path / "pairs")
+    assert (alone.returncode, [p.name for p in (tmp_path / "pairs").glob("*.json")]) == (0, ["packed_pairs.json"])
+    wrong = script("evaluate.py", *command[:4], "--data-args", "paht=x")
+    assert wrong.returncode == 2
+    assert "data set packed" in wrong.err
+    unknown = script("evaluate.py", *command[:2], "--data", "pakced", "--data-args", "path=x")
+    assert "did you mean 'packed'?" in unknown.err
+
+
+def test_a_list_of_one_fold(script, small, data, tmp_path):
+    run = tmp_path / "run"
+    facetx.start_run(check_settings({**small, "evaluators": [], "select": None}), run)
+    lines = (data / "lfw/pairs.txt").read_text().splitlines()[1:]
+    (data / "one.txt").write_text("\n".join(["10", *lines[::2], *lines[1::2]]) + "\n")
+    files = ["--images", data / "lfw/images", "--pairs", data / "one.txt", "--workers", 0]
+    told = script("eval_lfw.py", "--checkpoint", run, *files)
+    assert told.returncode == 0, told.err
+    assert "none, for there is one fold" in told.out
+    assert "warning: one fold: no accuracy over folds" in told.out
+    assert (run / "lfw/lfw_scores.png").exists()

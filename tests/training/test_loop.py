@@ -164,7 +164,7 @@ def test_an_evaluators_images_are_tried_before_the_first_step(small, faces, tmp_
         Image.open(image).resize((40, 40)).save(image)
     raw = {**small, "evaluators": [small["evaluators"][0], {**small["evaluators"][0]}]}
     raw["evaluators"][1] = {"name": "folder_pairs", "args": {**raw["evaluators"][0]["args"], "root": str(root)}}
-    raw["evaluators"][1]["args"]["name"] = "larger"
+    raw["evaluators"][1]["args"] |= {"name": "larger", "size": 40}
     with pytest.raises(DataError, match=r"evaluator larger: .*png: the image is 40x40, .* faces of 32x32"):
         loop.train(check_settings(raw), tmp_path / "run")
 

@@ -17,8 +17,9 @@ from facetx.nn.statistics import Remembered
 from facetx.optim import OPTIMIZERS, MovingAverage, parameter_groups, rate_at
 from facetx.tasks import Recognition
 from facetx.training import build
+from facetx.training.build import note_batch_norm
 from facetx.training.state import Progress
-from facetx.training.step import note_batch_norm, training_step
+from facetx.training.step import training_step
 
 NAN = float("nan")
 CASES = [

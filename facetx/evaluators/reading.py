@@ -1,0 +1,141 @@
+"""A data set in batches for a model that is not trained: in order, each image once, checked against the model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from facetx.data.base import FaceDataset, Sample
+from facetx.data.loader import batches_of
+from facetx.data.sample import FIELDS, KEYPOINTS_MIRRORED
+from facetx.errors import DataError, own_words
+from facetx.evaluators.base import How
+from facetx.nn.backbone import Backbone
+from facetx.progress import progress
+from facetx.tasks.base import Batch
+
+MISSING = {
+    "keypoints": "this model needs five keypoints, and none are known for this image; use data that has them, or a "
+    "model without keypoints"
+}
+UNKNOWN = "the field {!r} is asked for, and this image has none; use data that has it"
+
+
+def read_batches(
+    dataset: FaceDataset,
+    backbone: Backbone,
+    how: How,
+    *,
+    indices: Sequence[int] | None = None,
+    fields: frozenset[str] = frozenset(),
+) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """The items of each batch and their fields, on the device: ``image`` uint8 (B, 3, H, W), and others (B, ...).
+
+    Long work shows its progress. The global random state is not touched.
+
+    Args:
+        dataset: What is read.
+        backbone: Its contract says the size of the images, and it whether keypoints are read.
+        how: Device, batch size and workers.
+        indices: Items, in this order; all by default.
+        fields: What is read beside the images.
+
+    Raises ``DataError`` for an image that is not of the contract's size, or lacks a field.
+    """
+    order = list(range(len(dataset))) if indices is None else [int(i) for i in indices]
+    wanted = {"image", *fields} | ({"keypoints"} if backbone.needs_keypoints else set())
+    device = torch.device(how.device)
+    loader: DataLoader[dict[str, Tensor]] = DataLoader(
+        _Numbered(dataset),  # type: ignore[arg-type]  # its items are of another type than the batches
+        batch_size=how.batch_size,
+        sampler=order,
+        num_workers=how.workers,
+        collate_fn=_Stack(dataset, sorted(wanted), backbone.contract.size),
+        pin_memory=device.type == "cuda",
+        multiprocessing_context="fork" if how.workers else None,
+        generator=torch.Generator(),  # else the loader draws a seed from the global state, and training feels it
+    )
+    start = 0
+    try:
+        with closing(batches_of(loader)) as batches, progress(len(order), dataset.name) as advance:
+            for batch in batches:
+                items = order[start : start + len(batch["image"])]
+                yield items, {name: field.to(device, non_blocking=True) for name, field in batch.items()}
+                start += len(items)
+                advance(len(items))
+    except DataError as error:  # of a worker, which puts a traceback before it
+        raise DataError(own_words(error)) from None
+
+
+def mirrored(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A batch's images and keypoints in the mirror."""
+    other = {"image": batch["image"].flip(-1)}
+    if "keypoints" in batch:
+        other["keypoints"] = mirror_keypoints(batch["keypoints"])
+    return other
+
+
+def mirror_keypoints(points: Tensor) -> Tensor:
+    """Keypoints (B, 5, 2) of the mirrored images: x becomes 1 - x, and left and right change names."""
+    x, y = points[:, KEYPOINTS_MIRRORED].unbind(-1)
+    return torch.stack([1 - x, y], dim=-1)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards each module is in its own mode again (a frozen stem stays frozen)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def forward_only(how: How) -> Iterator[None]:
+    """Inside, no gradients are kept, and where ``how`` says so matrices are multiplied in bf16."""
+    device = torch.device(how.device)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=how.amp):
+        yield
+
+
+class _Numbered(Dataset[tuple[int, Sample]]):
+    """Items with their numbers."""
+
+    def __init__(self, dataset: FaceDataset):
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> tuple[int, Sample]:
+        return index, self.dataset[index]
+
+
+class _Stack:
+    """Items of one size to a batch of the wanted fields."""
+
+    def __init__(self, dataset: FaceDataset, fields: Sequence[str], size: int):
+        self.dataset, self.fields, self.size = dataset, fields, size
+
+    def __call__(self, items: list[tuple[int, Sample]]) -> Batch:
+        for index, item in items:
+            self._check(index, item)
+        fields = (name for name in self.fields if name != "image")
+        batch = {name: FIELDS[name].batch([item[name] for _, item in items]) for name in fields}
+        images = torch.from_numpy(np.stack([item["image"] for _, item in items]))
+        return {"image": images.permute(0, 3, 1, 2), **batch}  # B H W 3 -> B 3 H W
+
+    def _check(self, index: int, item: Sample) -> None:
+        height, width = item["image"].shape[:2]
+        if (height, width) != (self.size, self.size):
+            raise DataError(
+                f"{self.dataset.describe(index)}: the image is {width}x{height}, and this model takes aligned faces of "
+                f"{self.size}x{self.size} pixels; align the data to that size, or use a model built for "
+                f"image_size={width}"
+            )
+        for name in self.fields:
+            if name not in item:
+                raise DataError(f"{self.dataset.describe(index)}: {MISSING.get(name, UNKNOWN.format(name))}")
