@@ -103,37 +103,37 @@ os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
 
 
 @contextmanager
-def lock(path: str | Path) -> Iterator[None]:
+def lock(path: str | Path, *beside: Path) -> Iterator[None]:
     """Keeps other processes from writing ``path`` while the block runs, by a lock of the file ``<path>.lock``.
 
-    The system lets the lock go with the process, however that ends. Drafts of ``path`` that a dead process left behind
-    are taken away.
+    The system lets the lock go with the process, however that ends. Drafts of ``path``, and of the files ``beside`` it
+    that are written with it, are taken away where a dead process left them behind.
 
     Raises ``DataError`` that names the process which holds the lock.
     """
     path = Path(path)
-    beside = path.with_name(path.name + ".lock")
-    descriptor = _locked(path, beside)
+    sidecar = path.with_name(path.name + ".lock")
+    descriptor = _locked(path, sidecar)
     _held.add(descriptor)
     try:
         words = f"process {os.getpid()} on {socket.gethostname()} ({' '.join(sys.argv)[:200]})"
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, f"{words} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode("utf-8", "replace"), 0)
-        prefix = _draft_prefix(path)
+        prefixes = tuple(map(_draft_prefix, (path, *beside)))
         for name in os.listdir(path.parent):
-            if name.startswith(prefix) and name.endswith(".part"):
+            if name.startswith(prefixes) and name.endswith(".part"):
                 (path.parent / name).unlink(missing_ok=True)
         yield
     finally:
-        beside.unlink(missing_ok=True)  # while the lock is held: see _locked
+        sidecar.unlink(missing_ok=True)  # while the lock is held: see _locked
         _held.discard(descriptor)
         os.close(descriptor)
 
 
-def _locked(path: Path, beside: Path) -> int:
-    """The descriptor of ``beside``, locked."""
+def _locked(path: Path, sidecar: Path) -> int:
+    """The descriptor of ``sidecar``, locked."""
     while True:
-        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(sidecar, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -142,7 +142,7 @@ def _locked(path: Path, beside: Path) -> int:
             raise DataError(
                 f"{path}: is being written by {holder or 'another process'}; wait for it, or stop it"
             ) from None
-        if beside.exists() and os.stat(beside).st_ino == os.fstat(descriptor).st_ino:
+        if sidecar.exists() and os.stat(sidecar).st_ino == os.fstat(descriptor).st_ino:
             return descriptor
         os.close(descriptor)  # its last holder deleted the file meanwhile, so the lock is of no file that others see
 

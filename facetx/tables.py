@@ -7,6 +7,9 @@ from html import escape
 
 Row = Sequence[str]
 GAP = "  "
+NUMBER = re.compile(r"[-+]?[0-9.,]*( %)?")
+WIDEST = 80
+"""Longer cells of Markdown are not padded to; a page of prose would be mostly blanks."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +34,32 @@ class Table:
                 raise ValueError(f"a table of {len(self.head)} columns cannot take a row of {len(row)} cells: {row}")
 
     def text(self) -> str:
-        """Columns of one width each, for a terminal."""
+        """Columns of one width each, for a terminal; those of numbers to the right."""
         lines = [[_one_line(cell) for cell in line] for line in (self.head, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines)]
         lines.insert(1, ["-" * width for width in widths])
-        table = [GAP.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+        table = [GAP.join(self._padded(line, widths)).rstrip() for line in lines]
         return "\n".join([_one_line(self.title), *table] if self.title else table)
 
     def markdown(self) -> str:
-        """A table of GitHub's Markdown, its columns padded."""
+        """A table of GitHub's Markdown, padded for those who read the source; columns of numbers to the right."""
         lines = [[_markdown(cell) for cell in line] for line in (self.head, *self.rows)]
-        widths = [max(1, *map(len, column)) for column in zip(*lines)]
-        lines.insert(1, ["-" * width for width in widths])
-        table = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths)) + " |" for line in lines]
+        widths = [max(2, *(len(cell) for cell in column if len(cell) <= WIDEST)) for column in zip(*lines)]
+        rule = ["-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, self._numbers)]
+        lines.insert(1, rule)
+        table = ["| " + " | ".join(self._padded(line, widths)) + " |" for line in lines]
         return "\n".join([f"**{_markdown(self.title)}**", "", *table] if self.title else table)
+
+    @property
+    def _numbers(self) -> list[bool]:
+        """Of each column, whether all of its cells are numbers, or empty."""
+        columns = zip(*self.rows) if self.rows else [()] * len(self.head)
+        return [bool("".join(c).strip("- ")) and all(map(NUMBER.fullmatch, c)) for c in columns]
+
+    def _padded(self, line: Row, widths: Sequence[int]) -> list[str]:
+        return [
+            cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(line, widths, self._numbers)
+        ]
 
     def html(self) -> str:
         """A ``<table>`` element."""

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from facetx.cli import embedding_arguments, embedding_options, run_script
 
 if TYPE_CHECKING:
+    from facetx.benchmarks.suite import Outcome
     from facetx.data.base import FaceDataset
+    from facetx.nn.backbone import Backbone
 
 
 def main(args: argparse.Namespace) -> int:
@@ -27,7 +29,6 @@ def main(args: argparse.Namespace) -> int:
         results_folder,
         run_benchmark,
         run_identification,
-        run_question,
         write_outcome,
     )
     from facetx.errors import ConfigError, DataError, FacetxError, own_words
@@ -64,10 +65,8 @@ def main(args: argparse.Namespace) -> int:
         of_folder = partial(run_identification, model.backbone, args.identification, landmarks=args.landmarks)
         todo[f"1:N, {args.identification}"] = of_folder
     if args.data is not None:
-        dataset = data_set(args, model.contract.size)
         for question in args.ask or QUESTIONS:
-            name = f"{args.data.replace(':', '_')}_{question}"
-            todo[f"{dataset.name}, {question}"] = partial(run_question, model.backbone, question, dataset, name)
+            todo[f"{args.data}, {question}"] = partial(ask, model.backbone, question, args)
 
     folder = Path(args.out) if args.out else results_folder(args.checkpoint, "benchmarks")
     facts = {"checkpoint": str(args.checkpoint), "step": model.meta["step"], "input": model.contract.as_dict()}
@@ -92,6 +91,13 @@ def main(args: argparse.Namespace) -> int:
     text = write_results(folder / stem, str(model.meta["settings"]["name"]), facts, outcomes, failed + missing)
     print(f"{text}\n\nwritten: {folder}/{stem}.md, {stem}.html, a JSON file for each benchmark")
     return 2 if failed else 0
+
+
+def ask(backbone: "Backbone", question: str, args: argparse.Namespace, **more: Any) -> "Outcome":
+    """A question of the data set that ``--data`` names."""
+    from facetx.benchmarks.suite import run_question
+
+    return run_question(backbone, question, data_set(args, backbone.contract.size), f"{args.data}_{question}", **more)
 
 
 def data_set(args: argparse.Namespace, size: int) -> "FaceDataset":

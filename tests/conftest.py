@@ -1,6 +1,7 @@
 """Shared by all tests: reference data that a user does not have, and a small world to train in."""
 
 import copy
+import dataclasses
 import pickle
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from facetx.backbones import BACKBONES
+from facetx.backbones.importers import IMPORTERS
 from facetx.contract import InputContract
 
 
@@ -49,6 +52,19 @@ def shared(path: str) -> Path:
     if not found.exists():
         pytest.skip(f"needs ../shared/{path}, reference material that is not part of the project")
     return found
+
+
+@pytest.fixture(scope="session")
+def trained_mobilefacenet():
+    """A network that knows faces: MobileFaceNet's published weights (LFW 99.1), of embeddings of 128, in eval mode."""
+    with np.load(shared("weights/mobilefacenet_casia.npz"), allow_pickle=False) as file:
+        state = {k.removeprefix("state/"): torch.from_numpy(file[k]) for k in file.files}
+    importer = IMPORTERS["mobilefacenet"]
+    name, args, weights = importer(state)
+    model = BACKBONES.create(name, **args).eval()
+    model.load_state_dict(weights)
+    model.contract = dataclasses.replace(importer.contract, size=model.contract.size)
+    return model
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +110,7 @@ def small(faces) -> dict:
             {
                 "name": "folder_pairs",
                 "every": 6,
+                "allow_overlap": True,
                 "args": {"root": str(faces), "part": "all", "folds": 2, "pairs_per_fold": 5, "name": "val"},
             }
         ],
@@ -105,3 +122,6 @@ def small(faces) -> dict:
 def _one_thread():
     """The models here are too small to share between threads, and a process of one thread can fork."""
     torch.set_num_threads(1)
+    # Autograd counts the devices at its first backward pass, and starts threads for those that are no CPU. Once
+    # torch.export has been here it finds a stand-in for CUDA, and no process could be forked after that.
+    torch.ones(1, requires_grad=True).backward()

@@ -106,5 +106,15 @@ def test_a_draft_folder_is_gone_on_with_without_files_that_were_cut_short(tmp_pa
     assert not list(draft_folder(tmp_path / "other", "other words").glob("[!.]*"))
 
 
+def test_drafts_of_what_is_written_together_go_together(tmp_path):
+    left = []
+    for name in ("train.rec", "train.idx", "other.idx"):
+        with draft_file(tmp_path / name) as file:
+            left.append(file.name + ".part")
+            os.link(file.name, left[-1])  # as a killed process leaves it
+    with lock(tmp_path / "train.rec", tmp_path / "train.idx"):
+        assert [os.path.exists(name) for name in left] == [False, False, True]
+
+
 def test_a_name_cannot_speak_to_the_terminal():
     assert printable("a\x1b[2J\x9b\r\u202e\udcff b\nö") == "a\\x1b[2J\\x9b\\r\\u202e\\udcff b\nö"

@@ -12,10 +12,10 @@ AWKWARD = Table(("name", "a | b"), [("x|y\\|z", "1\n2"), ("<b>", "<= 3 & 4")])
 def test_text_is_aligned():
     assert Table(("of", "n"), [("a", "10"), ("bcd", "2")], "T").text().splitlines() == [
         "T",
-        "of   n",
+        "of    n",
         "---  --",
         "a    10",
-        "bcd  2",
+        "bcd   2",
     ]
     assert str(AWKWARD) == AWKWARD.text()
     assert len(AWKWARD.text().splitlines()) == 4
@@ -30,7 +30,11 @@ def test_markdown_keeps_its_columns_whatever_stands_in_them():
     assert lines[2].startswith("| x\\|y\\\\\\|z ")
     assert "\\<b>" in lines[3]
     assert "<= 3 & 4" in lines[3]
-    assert Table(("a",), [], "top").markdown().splitlines() == ["**top**", "", "| a |", "| - |"]
+    long = Table(("a", "b"), [("x" * 99, "1"), ("y", "2")]).markdown().splitlines()
+    assert long[1:] == ["| -- | -: |", f"| {'x' * 99} |  1 |", "| y  |  2 |"]
+    assert Table(("a",), [], "top").markdown().splitlines() == ["**top**", "", "| a  |", "| -- |"]
+    mixed = Table(("a", "b", "c"), [("1,000", "-", "5.20 %"), ("-3", "-", "wide")])
+    assert mixed._numbers == [True, False, False]
 
 
 def test_html_gives_back_the_cells():

@@ -10,20 +10,18 @@ import torch
 from facetx.backbones import BACKBONES
 from facetx.errors import DataError
 from facetx.nn.profile import profile
+from facetx.tables import Table
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
-_HEADER = """\
-| name | parameters (M) | GMACs | without QK^T and AV | input | tokens | embedding | paper |
-|---|---:|---:|---:|---:|---:|---:|---|
-"""
+_HEAD = ("name", "parameters (M)", "GMACs", "without QK^T and AV", "input", "tokens", "embedding", "paper")
 
 
 def markdown_table() -> str:
     """One row a backbone, at its own sizes, counted by ``facetx.nn.profile``, by name."""
-    return _HEADER + "".join(_row(name) for name in BACKBONES)
+    return Table(_HEAD, [_row(name) for name in BACKBONES]).markdown() + "\n"
 
 
-def _row(name: str) -> str:
+def _row(name: str) -> tuple[str, ...]:
     with torch.device("meta"):
         model = BACKBONES.create(name)
     counts = profile(model)
@@ -31,8 +29,14 @@ def _row(name: str) -> str:
     tokens = "" if counts.tokens is None else counts.tokens
     keypoints = " and 5 keypoints" if model.needs_keypoints else ""
     return (
-        f"| `{name}` | {counts.parameters / 1e6:.1f} | {counts.macs / 1e9:.2f} | {without / 1e9:.2f} "
-        f"| {model.contract.size}{keypoints} | {tokens} | {model.embedding_dim} | {_paper(name)} |\n"
+        f"`{name}`",
+        f"{counts.parameters / 1e6:.1f}",
+        f"{counts.macs / 1e9:.2f}",
+        f"{without / 1e9:.2f}",
+        f"{model.contract.size}{keypoints}",
+        f"{tokens}",
+        f"{model.embedding_dim}",
+        _paper(name),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facetx.benchmarks.receipts import content_digest, network_digest, weights_digest
+from facetx.benchmarks.receipts import content_digests, network_digest, weights_digest
 from facetx.data.base import FaceDataset
 from facetx.evaluators.base import HERE, How, Model, backbone_of
 from facetx.evaluators.embedding import embed_views
@@ -67,8 +67,9 @@ class EmbeddingCache:
     ) -> dict[str, Any]:
         """What the embeddings hang on, as plain values. Reads each image file once."""
         images, points = hashlib.sha256(), hashlib.sha256()
+        digests = content_digests(dataset, indices)
         for i in indices:
-            images.update(content_digest(dataset, i).encode())
+            images.update(digests[i].encode())
             if backbone.needs_keypoints:
                 points.update(np.asarray(dataset[i]["keypoints"], "<f4").tobytes())
         return {

@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from facetx.errors import DataError
 from facetx.evaluators.base import Evaluator, Model, backbone_of
 from facetx.nn.backbone import Backbone
 from facetx.nn.meta import computation
+from facetx.progress import progress
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def make_receipt(evaluator: Evaluator, model: Model, amp: bool = False, seed: in
     dataset, terms, backbone = evaluator.dataset, evaluator.terms(), backbone_of(model)
     if dataset is None:
         raise DataError(f"{evaluator.name}: has no data set that a receipt could speak of")
-    digest = {i: content_digest(dataset, i) for i in np.unique(terms.items).tolist()}
+    digest = content_digests(dataset, np.unique(terms.items).tolist())
     first_use: dict[str, int] = {}  # image's digest -> its first item; equal files are one image
     for i in terms.items.tolist():
         first_use.setdefault(digest[i], i)
@@ -123,6 +124,16 @@ def network_digest(backbone: Backbone) -> str:
     return _sha256(
         f"{line}\n".encode() for line in computation(backbone, backbone.contract.size, backbone.needs_keypoints)
     )
+
+
+def content_digests(dataset: FaceDataset, indices: Sequence[int]) -> dict[int, str]:
+    """``content_digest`` of each of these items; where that is long work it shows its progress."""
+    found = {}
+    with progress(len(indices), f"{dataset.name}: look for changes") as advance:
+        for index in indices:
+            found[index] = content_digest(dataset, index)
+            advance(1)
+    return found
 
 
 def content_digest(dataset: FaceDataset, index: int) -> str:

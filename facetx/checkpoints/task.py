@@ -2,16 +2,21 @@
 
 import fnmatch
 import inspect
+import json
 from collections.abc import Iterable
 
+from facetx.checkpoints.backbone import build_backbone
+from facetx.checkpoints.format import Checkpoint, load_weights
 from facetx.config import create
 from facetx.config.parts import Part
-from facetx.config.settings import HeadSettings
+from facetx.config.settings import HeadSettings, ModelSettings
+from facetx.contract import InputContract
 from facetx.data.base import Description
 from facetx.errors import ConfigError
 from facetx.heads import HEADS, Head, JointHead
 from facetx.nn.backbone import Backbone
 from facetx.nn.freeze import freeze
+from facetx.plugins import load_plugins
 from facetx.tasks import TASKS, Task
 
 
@@ -52,3 +57,27 @@ def build_head(heads: tuple[HeadSettings, ...], embedding_dim: int, num_classes:
         return built[0][1]
     names = [h.name for h in heads]
     return JointHead(built, names if len(set(names)) == len(names) else ())
+
+
+def load_published(checkpoint: Checkpoint) -> Backbone | Task:
+    """What a run has published, on the CPU: its backbone, or the task itself, where that is what it publishes.
+
+    Raises ``CheckpointError`` where the weights do not fit the settings, ``ConfigError`` for a module of the run's that
+    is not found here.
+    """
+    settings, where = checkpoint.meta["settings"], str(checkpoint.path)
+    load_plugins(settings.get("plugins", ()), where, outside=checkpoint.path)
+    model = ModelSettings.model_validate_json(json.dumps(settings["model"]))
+    backbone: Backbone = build_backbone(model, InputContract(**checkpoint.meta["input"]))
+    weights = checkpoint.weights()
+    if not any(name.startswith("backbone.") for name in weights):
+        load_weights(backbone, weights, where)
+        return backbone
+    task = build_task(
+        Part.model_validate_json(json.dumps(settings["task"])),
+        tuple(HeadSettings.model_validate_json(json.dumps(head)) for head in settings["head"]),
+        backbone,
+        Description.of(checkpoint.meta["data"]),
+    )
+    load_weights(task.published(), weights, where)
+    return task

@@ -19,6 +19,7 @@ from facetx.files import write_file
 from facetx.heads import HEADS
 from facetx.optim import OPTIMIZERS, SCHEDULES
 from facetx.registry import Registry
+from facetx.tables import Table
 from facetx.tasks import TASKS
 
 REFERENCE_FILE = "docs/settings.md"
@@ -61,9 +62,9 @@ def _settings(prefix: str, model: type[BaseModel]) -> list[str]:
         meaning = field.description or inspect.getdoc(kinds[0]) or ""
         inner += [text for kind in kinds for text in _settings(f"{prefix}{name}.", kind)]
         default = "required" if field.is_required() else _short(field.get_default(call_default_factory=True))
-        rows.append(f"| `{prefix}{name}` | {default} | {' '.join(meaning.split())} |")
+        rows.append((f"`{prefix}{name}`", default, " ".join(meaning.split())))
     title = f"\n## `{prefix[:-1]}`\n" if prefix else "\n## A run\n"
-    return [title, "| setting | default | meaning |\n|---|---|---|", *rows, *inner]
+    return [title, Table(("setting", "default", "meaning"), rows).markdown(), *inner]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

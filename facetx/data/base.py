@@ -1,7 +1,9 @@
 """What a data set is: the one class that all kinds of data sets are, here and in other people's modules."""
 
+import hashlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,8 @@ from numpy.typing import NDArray
 
 Sample = dict[str, Any]
 """Field name -> value, see ``facetx.data.sample``."""
+SIZED = 4096
+"""Files whose sizes are looked up for a digest, in even steps over all: each costs a call of the system."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,11 @@ class Description:
     attributes: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Description":
+        """From plain values, as ``dataclasses.asdict`` and JSON give them."""
+        return cls(plain["num_classes"], tuple(plain["attributes"]), tuple(plain["mask_classes"]))
+
 
 class FaceDataset(ABC):
     """Labeled face images, read one by one.
@@ -41,6 +50,9 @@ class FaceDataset(ABC):
         attribute_names: (A,) names of the attributes that its items have.
         mask_classes: (M,) names of the classes in its items' masks.
         size: Pixels a side that images are resized to as they are read; None leaves them as they are.
+        namespace: Data sets of one namespace mean one person by one of ``identities``, and one image by one ``key``.
+            None where the names are this data set's own.
+        keys_are_files: Whether ``key`` is made of a file's name, by which the image is known in other data sets too.
     """
 
     name: str
@@ -50,6 +62,8 @@ class FaceDataset(ABC):
     attribute_names: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
     size: int | None = None
+    namespace: str | None = None
+    keys_are_files: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -70,6 +84,39 @@ class FaceDataset(ABC):
         """A name of the item that is the same on every machine, ``identity/file``; its number where it has none."""
         return str(index)
 
+    def find(self, keys: Iterable[str]) -> dict[str, int]:
+        """The index of each of these items that is here."""
+        wanted = set(keys)
+        return {key: index for index in range(len(self)) if (key := self.key(index)) in wanted}
+
+    def names_digest(self) -> str | None:
+        """SHA-256 of the names of all items, in their order; None where they have none."""
+        return None
+
+    def file_sizes(self, indices: Sequence[int]) -> list[int] | None:
+        """Bytes of these items' image files, which are not read; None where that is not known."""
+        return None
+
+    def digest(self) -> dict[str, Any]:
+        """What the set is made of, without reading an image: equal for equal sets, wherever they lie.
+
+        Plain values for JSON: ``images`` and ``identities`` are numbers; ``people`` (their names), ``labels``,
+        ``names`` (of the images) and ``sizes`` (of the files) are SHA-256, None where they are not known.
+        """
+        sizes = self.file_sizes(range(0, len(self), max(1, len(self) // SIZED)))
+        return {
+            "images": len(self),
+            "identities": self.num_classes,
+            "people": _sha(b"\0".join(map(os.fsencode, self.identities))) if len(self.identities) else None,
+            "labels": _sha(np.asarray(self.labels, "<i8").tobytes()),
+            "names": self.names_digest(),
+            "sizes": None if sizes is None else _sha(np.array(sizes, "<i8").tobytes()),
+        }
+
     def description(self) -> Description:
         """What a task must know of it."""
         return Description(self.num_classes, self.attribute_names, self.mask_classes)
+
+
+def _sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,6 +1,7 @@
 """Decode once: a data set's fields kept as arrays in memory, which loader workers share."""
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ class Cached(FaceDataset):
         self.dataset = dataset
         self.name, self.labels, self.num_classes = dataset.name, dataset.labels, dataset.num_classes
         self.identities, self.size = dataset.identities, dataset.size
+        self.namespace, self.keys_are_files = dataset.namespace, dataset.keys_are_files
         self.attribute_names, self.mask_classes = dataset.attribute_names, dataset.mask_classes
         first = self._first()
         known(first, self.name)
@@ -99,3 +101,12 @@ class Cached(FaceDataset):
 
     def key(self, index: int) -> str:
         return self.dataset.key(index)
+
+    def find(self, keys: Iterable[str]) -> dict[str, int]:
+        return self.dataset.find(keys)
+
+    def names_digest(self) -> str | None:
+        return self.dataset.names_digest()
+
+    def file_sizes(self, indices: Sequence[int]) -> list[int] | None:
+        return self.dataset.file_sizes(indices)

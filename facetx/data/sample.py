@@ -61,6 +61,9 @@ def _other_side(name: str) -> str:
     return name
 
 
+NO_SIDES = Sides.of(Description(0))
+
+
 @dataclass(frozen=True, eq=False)
 class Map:
     """A change of the image's geometry, the same for all fields.
@@ -107,6 +110,11 @@ class Map:
         x, y = new[1] / (right - left), new[0] / (lower - upper)
         return cls(np.array([[x, 0, -left * x], [0, y, -upper * y]]), size, new)
 
+    @classmethod
+    def resize(cls, size: tuple[int, int], new: tuple[int, int]) -> "Map":
+        """The whole image at another size."""
+        return cls.box(size, (0, 0, size[1], size[0]), new)
+
 
 def move_image(image: Array, change: Map) -> Array:
     """(H, W, 3) uint8: bilinear, antialiased where it shrinks; the edge is repeated beyond the image's end."""
@@ -117,11 +125,11 @@ def move_image(image: Array, change: Map) -> Array:
     if straight and (a, d, tx, ty) == (-1, 1, change.old[1], 0) and change.old == change.new:
         return np.ascontiguousarray(image[:, ::-1])
     if straight and a > 0 and d > 0:
-        left, upper = -tx / a, -ty / d
-        box = (left, upper, left + change.new[1] / a, upper + change.new[0] / d)
-        if min(left, upper) >= 0 and box[2] <= change.old[1] and box[3] <= change.old[0]:
+        edges = (-tx / a, -ty / d, (change.new[1] - tx) / a, (change.new[0] - ty) / d)
+        left, upper, right, lower = (round(float(edge), 9) for edge in edges)  # or one lies outside by 1e-14
+        if min(left, upper) >= 0 and right <= change.old[1] and lower <= change.old[0]:
             size = (change.new[1], change.new[0])
-            return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=box))
+            return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, (left, upper, right, lower)))
     x, y = _old_places(change)
     x, y = np.clip(x - 0.5, 0, change.old[1] - 1), np.clip(y - 0.5, 0, change.old[0] - 1)
     x0, y0 = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
@@ -253,7 +261,7 @@ def check(sample: Sample, where: str) -> None:
             FIELDS[name].check(name, value, where)
 
 
-def moved(sample: Sample, change: Map, sides: Sides) -> Sample:
+def moved(sample: Sample, change: Map, sides: Sides = NO_SIDES) -> Sample:
     """A new sample, all fields of the image moved by one map, and left and right named anew where it mirrors."""
     out = dict(sample)
     for name in sample.keys() & FIELDS.keys():

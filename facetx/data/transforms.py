@@ -9,14 +9,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from facetx.data.base import Description, Sample
-from facetx.data.sample import Map, Sides, moved
+from facetx.data.base import Sample
+from facetx.data.sample import NO_SIDES, Map, Sides, moved
 from facetx.errors import DataError
 from facetx.registry import Registry
 
 Size = tuple[int, int]
 """Height and width in pixels."""
-NO_SIDES = Sides.of(Description(0))
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
 
@@ -157,7 +156,7 @@ class Resize(Geometric):
         self.size = size
 
     def map(self, size: Size, rng: np.random.Generator) -> Map:
-        return Map.box(size, (0, 0, size[1], size[0]), (self.size, self.size))
+        return Map.resize(size, (self.size, self.size))
 
 
 class ColorJitter(Photometric):

@@ -85,6 +85,7 @@ class Evaluator(ABC):
     Attributes:
         fields: Of the data set's items it reads these; a backbone that needs keypoints reads them too.
         flip: Whether it sees the mirror of each image, too.
+        closed_set: Whether it asks about the people who are trained on, by other images of them.
         whole_task: Whether it asks what a task predicts, and not just for embeddings.
         notes: What a reader of its numbers has to know; known before anything is measured.
 
@@ -95,6 +96,7 @@ class Evaluator(ABC):
     dataset: FaceDataset | None
     fields: frozenset[str] = frozenset({"image"})
     flip: bool = False
+    closed_set: bool = False
     whole_task: bool = False
     notes: tuple[str, ...] = ()
 

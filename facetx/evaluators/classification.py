@@ -72,6 +72,7 @@ class Classification(Evaluator):
     """
 
     dataset: FaceDataset
+    closed_set = True
     whole_task = True
 
     def __init__(self, name: str, dataset: FaceDataset, flip: bool = False):

@@ -1,22 +1,24 @@
 """Models to use: load from a run, embed, compare, evaluate."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facetx.checkpoints.backbone import build_backbone
-from facetx.checkpoints.format import find_checkpoint, load_weights
-from facetx.config.settings import ModelSettings
+from facetx.checkpoints.format import find_checkpoint
+from facetx.checkpoints.task import load_published
 from facetx.contract import InputContract
 from facetx.data.base import FaceDataset
-from facetx.evaluators import Evaluator, How, Result, build_evaluator
+from facetx.evaluators import Evaluator, How, Result, build_evaluator, predictions
+from facetx.evaluators.base import backbone_of
 from facetx.evaluators.embedding import embed_dataset
 from facetx.inference.images import GivenImages
 from facetx.nn.backbone import Backbone
 from facetx.nn.device import pick_device
+from facetx.tasks import Task
+
+Predictions = dict[str, NDArray[Any]]
 
 
 def load_model(path: str | Path, device: str = "auto", pointer: str = "BEST") -> "FaceModel":
@@ -30,17 +32,14 @@ def load_model(path: str | Path, device: str = "auto", pointer: str = "BEST") ->
     Raises ``CheckpointError`` where there is none, or its weights do not fit its settings.
     """
     checkpoint = find_checkpoint(path, pointer)
-    settings = ModelSettings.model_validate_json(json.dumps(checkpoint.meta["settings"]["model"]))
-    backbone = build_backbone(settings, InputContract(**checkpoint.meta["input"]))
-    load_weights(backbone, checkpoint.weights(), str(checkpoint.path))
-    return FaceModel(backbone, device, checkpoint.meta)
+    return FaceModel(load_published(checkpoint), device, checkpoint.meta)
 
 
 class FaceModel:
-    """A backbone that is ready to use.
+    """A trained model that is ready to use.
 
     Args:
-        backbone: Images -> embeddings, with its contract.
+        model: A backbone, which embeds; or a task, which also predicts what it was trained for.
         device: "auto", "cpu" or "cuda".
         meta: What its checkpoint says of it: step, settings, metrics.
 
@@ -48,9 +47,10 @@ class FaceModel:
     They are aligned faces, square, and resized to the contract's size. Files are read batch by batch.
     """
 
-    def __init__(self, backbone: Backbone, device: str = "auto", meta: dict[str, Any] | None = None):
+    def __init__(self, model: Backbone | Task, device: str = "auto", meta: dict[str, Any] | None = None):
         self.device = pick_device(device)
-        self.backbone = backbone.to(self.device).eval()
+        self.model = model.to(self.device).eval()
+        self.backbone = backbone_of(model)
         self.meta = meta or {}
 
     def __repr__(self) -> str:
@@ -88,6 +88,18 @@ class FaceModel:
         first, second = self.embed([a, b], flip=flip, keypoints=keypoints)
         return float(first @ second)
 
+    def predict(self, images: Any, batch_size: int = 128, keypoints: NDArray[np.float32] | None = None) -> Predictions:
+        """What the task says of each image, by the outputs' names: arrays whose first axis is the images'.
+
+        Arguments as in ``embed``. Raises ``DataError`` for a backbone alone, which predicts nothing but embeddings.
+        """
+        faces = GivenImages(images, self.contract.size, keypoints)
+        found: dict[str, list[NDArray[Any]]] = {}
+        for _, _, (outputs,) in predictions(self.model, faces, How(self.device, batch_size)):
+            for name, values in outputs.items():
+                found.setdefault(name, []).append(values.float().cpu().numpy())
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
     def evaluate(self, evaluator: Evaluator | str, dataset: FaceDataset | None = None, **args: Any) -> Result:
         """The result of an evaluator, or of the one of that name:
         ``model.evaluate("lfw", images="lfw/images", pairs="lfw/pairs.txt").table()``.
@@ -99,4 +111,4 @@ class FaceModel:
         """
         if isinstance(evaluator, str):
             evaluator = build_evaluator(evaluator, dataset, args, self.contract.size)
-        return evaluator.result(self.backbone, How(self.device))
+        return evaluator.result(self.model, How(self.device))

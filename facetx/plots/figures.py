@@ -157,7 +157,7 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
                 lowest = min(lowest, *values)
         if lowest >= 0:  # SFace's loss is below
             ax.set_ylim(bottom=0)
-        if len(keys) > 1:
+        if len(keys) > 1 or not keys[0].startswith("train/"):
             ax.legend(frameon=False, fontsize=9, loc="lower right")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.1e}".replace("e-0", "e-") if value else "0")
     _save(figure, path)

@@ -76,9 +76,14 @@ def convert(
         raise ConfigError(f"{out}: only a .bin takes a pairs file, not a {kind}; leave {pairs} out")
     out.parent.mkdir(parents=True, exist_ok=True)
     report = Report.of("convert", source, out, report_file) if report is None else report
-    with lock(out):
+    with lock(out, *_files_beside(out, kind)):
         _write(source, out, kind, report, pairs, size)
     return report
+
+
+def _files_beside(out: Path, kind: str) -> list[Path]:
+    suffixes = {"rec": (".idx", ".lst", ".landmarks.csv"), "bin": (".pairs.txt",)}.get(kind, ())
+    return [out.with_suffix(suffix) for suffix in suffixes]
 
 
 def _write(

@@ -20,6 +20,7 @@ from facetx.config.settings import EvaluatorSettings
 from facetx.contract import InputContract
 from facetx.data import DATASETS
 from facetx.data.base import FaceDataset
+from facetx.data.digest import NOTHING, overlap
 from facetx.data.loader import StepSampler, TrainingItems
 from facetx.data.samplers import SAMPLERS
 from facetx.data.transforms import TRANSFORMS
@@ -80,9 +81,11 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     task = build_task(settings.task, settings.head, backbone, dataset.description(), settings.model.freeze).to(device)
 
     evaluators = [evaluator_of(e, backbone.contract.size) for e in settings.evaluators]
-    for evaluator in evaluators:
+    for part, evaluator in zip(settings.evaluators, evaluators):
         if isinstance(evaluator, Classification):
             evaluator.check(dataset.identities, dataset.num_classes)
+        if not part.allow_overlap:
+            check_overlap(dataset, evaluator)
     names = [e.name for e in evaluators]
     for name in names:
         if names.count(name) > 1:
@@ -144,6 +147,17 @@ def evaluator_of(part: EvaluatorSettings, size: int) -> Evaluator:
     dataset = None if part.data is None else open_dataset(part.data, size)
     args = check_args(EVALUATORS[part.name], part.args, ("dataset",))
     return build_evaluator(part.name, dataset, args, size)
+
+
+def check_overlap(dataset: FaceDataset, evaluator: Evaluator) -> None:
+    """Raises ``DataError`` where an evaluator would ask about images, or people, that are trained on."""
+    found = NOTHING if evaluator.dataset is None else overlap(dataset, evaluator.dataset)
+    if found.images or (found.identities and not evaluator.closed_set):
+        raise DataError(
+            f"evaluator {evaluator.name}: {found} of its data are trained on, in {dataset.name}, so its numbers would "
+            "not be those of new people; choose another part, other identities or images, or accept it with "
+            "allow_overlap: true beside the evaluator's name"
+        )
 
 
 def check_labels(dataset: Any) -> None:

@@ -12,14 +12,15 @@ from facetx.training.build import Run
 def describe_run(run: Run) -> str:
     """What a run will train, and what it will cost: for --dry-run and the head of a log."""
     s, p = run.settings, profile(run.backbone)
-    head = parameter_count(run.task.head)  # type: ignore[arg-type]
+    besides = parameter_count(run.task) - parameter_count(run.backbone)
+    learned = " + ".join(h.name for h in s.head) or s.task.name
     epochs = run.total_steps / run.steps_per_epoch
     lines = [
-        f"{s.name}: {s.model.name} + {' + '.join(h.name for h in s.head)} on {run.dataset.name}",
+        f"{s.name}: {s.model.name} + {learned} on {run.dataset.name}",
         f"  data        {len(run.dataset):,} images of {run.dataset.num_classes:,} identities",
         f"  backbone    {p.parameters / 1e6:.2f} M parameters, {p.macs / 1e9:.3f} GMACs an image "
         f"({(p.macs - p.attention_macs) / 1e9:.3f} without the attention products)",
-        *([f"  head        {head / 1e6:.2f} M parameters"] if head else []),
+        *([f"  head        {besides / 1e6:.2f} M parameters"] if besides else []),
         f"  trained     {what_is_trained(run)}",
         f"  input       {run.backbone.contract}",
         f"  steps       {run.total_steps:,} of {s.train.batch_size} images: {epochs:.2f} epochs of "

@@ -1,5 +1,7 @@
 """What is tried before step 1: one item of each data set, and the network on it."""
 
+import logging
+
 import torch
 
 from facetx.data.cache import Cached
@@ -9,6 +11,8 @@ from facetx.errors import ConfigError, DataError
 from facetx.evaluators import Evaluator, How
 from facetx.evaluators.embedding import embed_views
 from facetx.training.build import Run
+
+log = logging.getLogger("facetx")
 
 
 def open_data(run: Run) -> None:
@@ -32,6 +36,8 @@ def open_data(run: Run) -> None:
     with torch.random.fork_rng(devices=[]):  # whatever a network draws here, training must not feel it
         try_backbone(run, collate([item]))
         for evaluator in run.evaluators:
+            for note in evaluator.notes:
+                log.warning("evaluator %s: %s", evaluator.name, note)
             if evaluator.dataset is not None:
                 try_evaluator(run, evaluator)
 

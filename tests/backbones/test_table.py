@@ -25,9 +25,8 @@ def test_every_backbone_has_a_row_with_its_figures(table):
     rows = table.splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == list(BACKBONES)
     row = next(r for r in rows if "`vit_p8s8`" in r)
-    assert row == (
-        "| `vit_p8s8` | 63.2 | 13.21 | 12.41 | 112 | 197 | 512 | [2103.14803](https://arxiv.org/abs/2103.14803) |"
-    )
+    cells = ["63.2", "13.21", "12.41", "112", "197", "512", "[2103.14803](https://arxiv.org/abs/2103.14803)"]
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == cells
 
 
 def test_a_page_without_a_place_for_it_is_refused():

@@ -1,6 +1,7 @@
 """Packed sets: what comes back, what a kill leaves, and what damage says."""
 
 import json
+import os
 import pickle
 
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from facetx.data import DATASETS
+from facetx.data import DATASETS, TRANSFORMS
+from facetx.data.sample import check
 from facetx.data.sets.packed import Packed, PackWriter
+from facetx.data.synthetic.faces import SyntheticFaces
 from facetx.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -50,7 +53,6 @@ def test_round_trip(tmp_path):
         assert np.array_equal(data[i]["keypoints"], POINTS[original])
     assert "image 3 (p/4)" in data.describe(3)
     assert data[0]["image"].flags.writeable
-    assert Packed(tmp_path / "set", size=7)[0]["image"].shape == (7, 7, 3)
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
@@ -65,6 +67,44 @@ def test_keypoints_of_all_or_none(tmp_path):
     writer.add("b", 1, IMAGES[1])
     writer.finish(["x", "y"])
     assert "keypoints" not in Packed(tmp_path / "set")[0]
+
+
+def test_every_field_is_packed_and_resized_with_the_image(tmp_path):
+    faces = SyntheticFaces(2, 3, size=32)
+    writer = PackWriter(tmp_path / "set", (32, 32), "test", faces.attribute_names, faces.mask_classes)
+    for i in range(len(faces)):
+        writer.add(faces.key(i), *(faces[i][name] for name in ("label", "image", "keypoints", "attributes", "mask")))
+    writer.finish(list(faces.identities))
+    data = Packed(str(tmp_path / "set"))
+    assert data.description() == faces.description()
+    for i in range(len(faces)):
+        check(data[i], "here")
+        for name, value in faces[i].items():
+            np.testing.assert_array_equal(data[i][name], value, err_msg=name)
+    small, expected = Packed(str(tmp_path / "set"), size=16)[4], TRANSFORMS.create("resize", size=16)(faces[4], None)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(small[name], value, err_msg=name)
+
+
+def test_names_of_any_bytes_come_back(tmp_path):
+    names = ["a/two\nlines.png", "a/back\\nslash.png", os.fsdecode(b"a/\xff\xfe.png"), f"b/{'x' * 250}", "b/é", "b/c"]
+    writer = PackWriter(tmp_path / "set", (4, 5), "test")
+    for name, image in zip(names, IMAGES):
+        writer.add(name, 0, image)
+    writer.finish(["a"])
+    data = Packed(str(tmp_path / "set"))
+    assert data.names() == names
+    assert [data.key(i) for i in range(6)] == names
+    # Packs of earlier versions have no escapes: what stands there is meant.
+    index = json.loads((tmp_path / "set/index.json").read_text())
+    del index["escaped_names"], index["attributes"], index["mask_classes"]
+    (tmp_path / "set/index.json").write_text(json.dumps(index))
+    assert Packed(str(tmp_path / "set")).names()[1] == "a/back\\\\nslash.png"
+
+
+def test_what_is_not_square_is_not_squashed(folder):
+    with pytest.raises(DataError, match="images of 5x4 pixels would be squashed to 7x7"):
+        Packed(folder, size=7)
 
 
 def test_pickled_and_read_by_workers(folder):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from facetx.data import TRANSFORMS, Description, FaceDataset, Geometric
 from facetx.data.cache import Cached
-from facetx.data.formats.codec import decode_image, image_size
+from facetx.data.formats.codec import decode_image, image_size, resize
 from facetx.data.loader import TrainingItems
 from facetx.data.sample import FIELDS, Map, Sides, check, collate, moved
 from facetx.data.sets.folder import ImageFolder
@@ -112,6 +112,14 @@ def test_a_moved_image_is_what_a_loop_over_pixels_gives():
             top = image[y0, x0] * (1 - fx) + image[y0, x1] * fx
             expected = top * (1 - fy) + (image[y1, x0] * (1 - fx) + image[y1, x1] * fx) * fy
             np.testing.assert_allclose(found[row, column].astype(float), expected, atol=0.51)
+
+
+@given(st.integers(8, 260), st.integers(8, 260), st.integers(8, 240))
+@settings(max_examples=60, deadline=None)
+def test_a_resize_is_that_of_pillow_at_every_size(height, width, size):
+    image = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    found = TRANSFORMS.create("resize", size=size)({"image": image}, np.random.default_rng(0))["image"]
+    assert np.array_equal(found, resize(image, size))
 
 
 def test_fields_that_are_not_known_or_not_as_they_should_be_are_named():

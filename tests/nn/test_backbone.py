@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from facetx.backbones import BACKBONES
 from facetx.backbones.base import TrunkBackbone
@@ -62,7 +63,7 @@ def test_a_cnns_last_map_leads_to_its_embedding():
 
 
 def test_a_trunk_without_stages_says_so():
-    model = TrunkBackbone(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 4), 4, InputContract(size=8))
+    model = TrunkBackbone(nn.Flatten(), nn.Linear(3 * 8 * 8, 4), 4, InputContract(size=8))
     with pytest.raises(ConfigError, match="Flatten gives no feature maps; choose another model"):
         model.features(torch.zeros(1, 3, 8, 8))
     with pytest.raises(ValueError, match="built for images of 8x8, got 9x9"):
@@ -105,3 +106,26 @@ def test_an_exported_program_takes_any_batch(name):
         for size in (1, 2, 7):
             given = inputs(size)
             torch.testing.assert_close(program.module()(*given), model(*given), atol=1e-5, rtol=1e-4)
+
+
+class Dense(nn.Module):
+    """A dense head's way in: the maps of a backbone."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images):
+        return self.backbone.features(images)
+
+
+@pytest.mark.parametrize("name", ["vit_p12s8_tiny", "iresnet18", "timm:resnet18"])
+def test_maps_are_exported_for_any_batch_and_compiled_as_one_graph(name):
+    dense = Dense(BACKBONES.create(name, image_size=32)).eval()
+    program = torch.export.export(dense, (torch.randn(3, 3, 32, 32),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    compiled = torch.compile(dense, fullgraph=True, backend="eager")
+    with torch.inference_mode():
+        for batch in (1, 2):
+            images = torch.randn(batch, 3, 32, 32)
+            torch.testing.assert_close(program.module()(images), dense(images), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(compiled(images), dense(images), atol=1e-5, rtol=1e-4)

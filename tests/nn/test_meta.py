@@ -88,6 +88,16 @@ class Weighted(nn.Module):
         return (x * a - b) * torch.tensor([self.constant, 1.0, 1.0], device="cpu").to(x.device)
 
 
+@pytest.mark.parametrize("name", ["timm:test_vit", "timm:resnet18", "torchvision:mobilenet_v3_small"])
+def test_other_libraries_networks_have_a_digest_too(name):
+    args = {"embedding_dim": 8, "image_size": 160}
+    with torch.device("meta"):
+        models = [BACKBONES.create(name, **args), BACKBONES.create(name, **args, dropout=0.5)]
+        other = BACKBONES.create(name, **{**args, "embedding_dim": None})
+    first, second = (network_digest(model.train()) for model in models)
+    assert first == second != network_digest(other)
+
+
 def test_which_weight_goes_where_and_constants_count():
     def of(**args):
         return network_digest(TrunkBackbone(Weighted(**args), nn.Identity(), 3, InputContract(size=4)))

@@ -155,7 +155,7 @@ def test_results_of_one_checkpoint_outlive_it(script, small, data, tmp_path):
 def test_the_list_names_what_the_command_line_takes(script, data):
     told = script("evaluate.py", "--list", "--data-root", data)
     assert told.returncode == 0
-    assert "\nlfw       LFW        6,000       faces in the wild" in told.out
+    assert "\nlfw       LFW             6,000  faces in the wild" in told.out
     assert str(data / "lfw") in told.out
     assert "cfp_fp/images with Protocol or pairs.txt beside it, or " in told.out
     assert "\nagedb_30  AgeDB-30 " in script("evaluate.py", "--list").out

@@ -1,4 +1,4 @@
-"""A task of one's own, in one short file: it trains, evaluates, resumes, publishes and loads with no change elsewhere."""
+"""A task of one's own, in one short file: it trains, evaluates, resumes, publishes and loads with no other change."""
 
 import json
 import subprocess
@@ -46,7 +46,7 @@ class brightness_error(Evaluator):
     def __init__(self, dataset: facetx.FaceDataset, name: str = "brightness"):
         super().__init__(name, dataset)
 
-    def result(self, model, how=None):
+    def result(self, model, how):
         errors = []
         for _, batch, (found,) in predictions(model, self.dataset, how):
             errors.append(found["brightness"].cpu() - batch["image"].cpu().float().mean(dim=(1, 2, 3)) / 255)

@@ -136,6 +136,10 @@ class RecordFile:
         """For messages."""
         return f"{self.path}, record {self.keys[position]}"
 
+    def sizes(self, positions: Ints) -> Ints:
+        """(M,) bytes of each record in the file."""
+        return self._ends[positions] - self.offsets[positions]
+
     def labels(self, positions: Ints) -> NDArray[np.float32]:
         """(M,) first label of each record, reading its header only."""
         out = np.empty(len(positions), np.float32)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +37,8 @@ class ImageFiles(FaceDataset):
     Items: ``image`` and ``label``, and ``keypoints`` where given.
     """
 
+    keys_are_files = True
+
     def __init__(
         self,
         paths: Sequence[str | Path] | Paths,
@@ -65,8 +67,13 @@ class ImageFiles(FaceDataset):
         return str(self.paths[index])
 
     def key(self, index: int) -> str:
-        path = self.paths[index]
-        return f"{path.parent.name}/{path.name}"
+        return "/".join(self.paths.names[index].split("/")[-2:])
+
+    def names_digest(self) -> str:
+        return self.paths.names.digest()
+
+    def file_sizes(self, indices: Sequence[int]) -> list[int]:
+        return [_size_of(self.paths[index]) for index in indices]
 
 
 class ImageFolder(ImageFiles):
@@ -139,6 +146,25 @@ class ImageFolder(ImageFiles):
         self.identities = list(found)
         self.labels = np.repeat(np.arange(len(found)), [len(files) for files in found.values()])
         self.num_classes = len(found)
+        self.namespace = f"folder {os.path.realpath(folder)}"
+
+    def find(self, keys: Iterable[str]) -> dict[str, int]:
+        names: dict[str, set[str]] = {}
+        for key in keys:
+            names.setdefault(key.partition("/")[0], set()).add(key)
+        found = {}
+        for label, who in enumerate(self.identities):
+            if wanted := names.get(who):
+                start, stop = np.searchsorted(self.labels, (label, label + 1)).tolist()
+                found.update({key: index for index in range(start, stop) if (key := self.key(index)) in wanted})
+        return found
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # which whoever reads it says
+        return -1
 
 
 def _share_of(files: list[str], test: float, seed: int, held_out: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """Folders of the Hugging Face ``datasets`` library (``pip install facetx[hf]``)."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,8 @@ class HuggingFaceFolder(FaceDataset):
         self.size = size
         self.path = path
         self.name = f"{Path(path).name}/{split}"
+        self.split = split
+        self.namespace = f"hugging_face {os.path.realpath(path)}"
         for row, value in enumerate(stored):
             if not isinstance(value, int | str):
                 raise DataError(
@@ -86,3 +89,6 @@ class HuggingFaceFolder(FaceDataset):
 
     def describe(self, index: int) -> str:
         return f"{self.path}, row {index}"
+
+    def key(self, index: int) -> str:
+        return f"{self.split}/{index}"

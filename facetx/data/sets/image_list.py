@@ -1,5 +1,6 @@
 """The images of a list file, and CelebA by its annotations."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,7 @@ class ImageList(ImageFiles):
         self.stored, self.labels = np.unique(labels, return_inverse=True)
         self.identities = list(map(str, self.stored.tolist()))
         self.num_classes = len(self.stored)
+        self.namespace = f"list {os.path.realpath(path)}"
 
 
 PARTITIONS = {"train": 0, "val": 1, "test": 2}
@@ -76,6 +78,10 @@ class CelebA(ImageFiles):
         stored, self.labels = np.unique([identity[name] for name in names], return_inverse=True)
         self.identities = list(map(str, stored.tolist()))
         self.num_classes = len(stored)
+        self.namespace = "celeba"
+
+    def key(self, index: int) -> str:
+        return self.paths.names[index]
 
     def __getitem__(self, index: int) -> Sample:
         return {**super().__getitem__(index), "attributes": self.attributes[index]}

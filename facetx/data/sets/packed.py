@@ -1,28 +1,34 @@
 """Decoded once: a folder with all images of a set in one memory-mapped array.
 
 ``images.npy`` uint8 (N, H, W, 3), ``labels.npy`` int64 (N,), where known ``keypoints.npy`` float32 (N, 5, 2) in [0, 1],
-``names.txt`` a line an image, and ``index.json``. The arrays are plain ``.npy`` files, as NumPy's own.
+``attributes.npy`` float32 (N, A) and ``mask.npy`` uint8 (N, H, W), ``names.txt`` a line an image (a line's end within
+a name as ``\\n``, a backslash doubled), and ``index.json``. The arrays are plain ``.npy`` files, as NumPy's own.
 """
 
 import json
+import math
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.base import FaceDataset, Sample
-from facetx.data.formats.codec import MAX_PIXELS, resize
+from facetx.data.formats.codec import MAX_PIXELS
+from facetx.data.formats.paths import Names
+from facetx.data.sample import Map, moved
 from facetx.errors import DataError
-from facetx.files import draft_place
+from facetx.files import draft_place, read_file
 
 FORMAT = "facetx-packed-1"
 HEADER_BYTES = 128
 
 
 class Packed(FaceDataset):
-    """A packed set, safe over worker processes: each maps the file at its first use.
+    """A packed set, safe over worker processes: each maps the files at its first use.
 
     Args:
         path: The folder.
@@ -33,54 +39,87 @@ class Packed(FaceDataset):
         image_size: (height, width) of all images as packed.
         keypoints: (N, 5, 2) float32 in [0, 1], or None.
 
-    Raises ``DataError`` where a file is missing, cut off, or does not fit the others.
+    Raises ``DataError`` where a file is missing, cut off, or does not fit the others, or ``size`` would squash.
     """
+
+    keys_are_files = True
 
     def __init__(self, path: str, size: int | None = None):
         self.path = Path(path)
         self.size = size
         self.name = self.path.name
+        self.namespace = f"packed {os.path.realpath(path)}"
         index = _read_index(self.path / "index.json")
         count = index["count"]
         self.image_size: tuple[int, int] = (index["height"], index["width"])
+        if size is not None and self.image_size[0] != self.image_size[1]:
+            raise DataError(
+                f"{path}: images of {index['width']}x{index['height']} pixels would be squashed to {size}x{size}; "
+                "give no size, and train with the transforms center_crop and resize"
+            )
         self.identities = index["identities"]
         self.num_classes = len(index["identities"])
-        self._shape = (count, *self.image_size, 3)
-        _map(self.path / "images.npy", "|u1", self._shape)
-        self._images: NDArray[np.uint8] | None = None
+        self.attribute_names = tuple(index["attributes"])
+        self.mask_classes = tuple(index["mask_classes"])
+        self._escaped = index["escaped_names"]
+        shapes = {"images": (count, *self.image_size, 3), "mask": (count, *self.image_size)}
+        self._shapes = {name: shapes[name] for name in (("images", "mask") if self.mask_classes else ("images",))}
+        self._maps: dict[str, NDArray[np.uint8]] = {}
+        self._open()
+        self._maps.clear()
+        self._names: Names | None = None
         self.labels = np.array(_map(self.path / "labels.npy", "<i8", (count,)))
         if self.labels.min() < 0 or self.labels.max() >= self.num_classes:
             raise DataError(f"{self.path}/labels.npy: labels outside 0..{self.num_classes - 1}; {ANEW}")
-        self.keypoints = None
+        self._small: dict[str, NDArray[np.float32]] = {}
         if index["keypoints"]:
-            self.keypoints = np.array(_map(self.path / "keypoints.npy", "<f4", (count, 5, 2)))
+            self._small["keypoints"] = np.array(_map(self.path / "keypoints.npy", "<f4", (count, 5, 2)))
+        if self.attribute_names:
+            shape = (count, len(self.attribute_names))
+            self._small["attributes"] = np.array(_map(self.path / "attributes.npy", "<f4", shape))
+
+    @property
+    def keypoints(self) -> NDArray[np.float32] | None:
+        return self._small.get("keypoints")
+
+    def _open(self) -> None:
+        self._maps = {name: _map(self.path / f"{name}.npy", "|u1", shape) for name, shape in self._shapes.items()}
 
     def __getitem__(self, index: int) -> Sample:
-        if self._images is None:
-            self._images = _map(self.path / "images.npy", "|u1", self._shape)
-        image = np.array(self._images[index])
-        if self.size is not None:
-            image = resize(image, self.size)
-        item = {"image": image, "label": int(self.labels[index])}
-        if self.keypoints is not None:
-            item["keypoints"] = self.keypoints[index]
-        return item
+        if not self._maps:
+            self._open()
+        item: Sample = {"image": np.array(self._maps["images"][index]), "label": int(self.labels[index])}
+        item |= {name: values[index] for name, values in self._small.items()}
+        if "mask" in self._maps:
+            item["mask"] = np.array(self._maps["mask"][index])
+        if self.size is None or self.image_size == (self.size, self.size):
+            return item
+        return moved(item, Map.resize(self.image_size, (self.size, self.size)))
 
     def names(self) -> list[str]:
         """(N,) the images' names when they were packed, ``identity/file``."""
-        try:
-            names = (self.path / "names.txt").read_text(encoding="utf-8").split("\n")[:-1]
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{self.path}/names.txt: cannot be read ({error}); {ANEW}") from None
-        if len(names) != len(self):
-            raise DataError(f"{self.path}/names.txt: {len(names)} lines for {len(self)} images; {ANEW}")
-        return names
+        return self._listed()[:]
+
+    def _listed(self) -> Names:
+        if self._names is None:
+            path = self.path / "names.txt"
+            lines = os.fsdecode(read_file(path)).split("\n")[:-1]
+            if len(lines) != len(self):
+                raise DataError(f"{path}: {len(lines)} lines for {len(self)} images; {ANEW}")
+            self._names = Names(map(_unescaped, lines) if self._escaped else lines)
+        return self._names
 
     def describe(self, index: int) -> str:
-        return f"{self.path}, image {index} ({self.names()[index]})"
+        return f"{self.path}, image {index} ({self._listed()[index]})"
+
+    def key(self, index: int) -> str:
+        return self._listed()[index]
+
+    def names_digest(self) -> str:
+        return self._listed().digest()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_images": None}
+        return {**self.__dict__, "_maps": {}}
 
 
 class PackWriter:
@@ -90,37 +129,51 @@ class PackWriter:
         path: The folder to be.
         size: (height, width) of all images.
         source: What is packed, in words. A draft of another source or size is begun anew.
+        attributes, mask_classes: Names of the attributes and of the masks' classes, of sets that have them.
 
     Attributes:
         handled: How many items of the source the draft has an answer for, in their order; begin with the next.
     """
 
-    def __init__(self, path: str | Path, size: tuple[int, int], source: str):
+    def __init__(
+        self,
+        path: str | Path,
+        size: tuple[int, int],
+        source: str,
+        attributes: Sequence[str] = (),
+        mask_classes: Sequence[str] = (),
+    ):
         self.path = Path(path)
         if self.path.exists():
             raise DataError(f"{path}: exists; name another folder, or delete this one")
-        self.size = size
+        self.size, self.attributes, self.mask_classes = size, list(attributes), list(mask_classes)
         self._draft = draft_place(self.path)
         self._draft.mkdir(parents=True, exist_ok=True)
-        head = json.dumps([FORMAT, source, *size])
+        head = json.dumps([FORMAT, source, *size, self.attributes, self.mask_classes])
         lines = self._journal_lines()
         if not lines or lines[0] != head:
             lines = [head]
-        images = self._draft / "images.npy"
+        self._shapes = {"images": (*size, 3)} | ({"mask": size} if mask_classes else {})
         rows = sum(json.loads(line)[1] is None for line in lines[1:])
-        full = (images.stat().st_size - HEADER_BYTES) // self._row if images.exists() else 0
+        full = min(self._rows_on_disk(name) for name in self._shapes)
         while rows > full:  # a row may be in the journal and not on the disk
             rows -= json.loads(lines.pop())[1] is None
         self.handled = len(lines) - 1
         (self._draft / "journal").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
         self._journal = open(self._draft / "journal", "a", encoding="utf-8")  # noqa: SIM115
-        self._images = open(images, "r+b" if images.exists() else "w+b")  # noqa: SIM115
-        self._images.truncate(HEADER_BYTES + rows * self._row)
-        self._images.seek(0, os.SEEK_END)
+        self._files = {name: self._opened(name, rows) for name in self._shapes}
 
-    @property
-    def _row(self) -> int:
-        return self.size[0] * self.size[1] * 3
+    def _rows_on_disk(self, name: str) -> int:
+        path = self._draft / f"{name}.npy"
+        return (path.stat().st_size - HEADER_BYTES) // math.prod(self._shapes[name]) if path.exists() else 0
+
+    def _opened(self, name: str, rows: int) -> BinaryIO:
+        """The file of an array of bytes, cut off behind so many rows."""
+        path = self._draft / f"{name}.npy"
+        file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115
+        file.truncate(HEADER_BYTES + rows * math.prod(self._shapes[name]))
+        file.seek(0, os.SEEK_END)
+        return file
 
     def _journal_lines(self) -> list[str]:
         """The complete lines."""
@@ -128,13 +181,27 @@ class PackWriter:
         return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
 
     def add(
-        self, name: str, label: int, image: NDArray[np.uint8], keypoints: NDArray[np.float32] | None = None
+        self,
+        name: str,
+        label: int,
+        image: NDArray[np.uint8],
+        keypoints: NDArray[np.float32] | None = None,
+        attributes: NDArray[np.float32] | None = None,
+        mask: NDArray[np.uint8] | None = None,
     ) -> None:
-        """The next item: uint8 (H, W, 3) of the set's size; keypoints (5, 2) in [0, 1]."""
+        """The next item: uint8 (H, W, 3) of the set's size; keypoints (5, 2) in [0, 1].
+
+        ``attributes`` (A,) and ``mask`` (H, W) are given with each item of a set that has them, and with no other.
+        """
         assert image.shape == (*self.size, 3), image.shape
-        self._images.write(np.ascontiguousarray(image).data)
-        points = None if keypoints is None else np.asarray(keypoints, np.float64).tolist()
-        self._journal.write(json.dumps([name, None, int(label), points]) + "\n")
+        assert (attributes is not None) == bool(self.attributes)
+        assert (mask is not None) == bool(self.mask_classes)
+        self._files["images"].write(np.ascontiguousarray(image).data)
+        if mask is not None:
+            assert mask.shape == self.size, mask.shape
+            self._files["mask"].write(np.ascontiguousarray(mask).data)
+        small = [None if value is None else np.asarray(value, np.float64).tolist() for value in (keypoints, attributes)]
+        self._journal.write(json.dumps([name, None, int(label), *small]) + "\n")
 
     def drop(self, name: str, why: str) -> None:
         """The next item of the source is left out."""
@@ -142,7 +209,8 @@ class PackWriter:
 
     def flush(self) -> None:
         """What was added survives a kill from here on."""
-        self._images.flush()
+        for file in self._files.values():
+            file.flush()
         self._journal.flush()
 
     def dropped(self) -> dict[str, str]:
@@ -162,28 +230,33 @@ class PackWriter:
         Raises ``DataError`` if nothing is left.
         """
         rows = self._rows()
-        os.fsync(self._images.fileno())
         kept = [row for row in rows if row[1] is None]
         if not kept:
             raise DataError(f"{self.path}: no image is left; the first was dropped because: {rows[0][1]}")
         used, labels = np.unique([row[2] for row in kept], return_inverse=True)
         with_points = all(row[3] is not None for row in kept)
-        self._images.seek(0)
-        self._images.write(_npy_header("|u1", (len(kept), *self.size, 3)))
-        self._images.close()
+        for name, file in self._files.items():
+            file.seek(0)
+            file.write(_npy_header("|u1", (len(kept), *self._shapes[name])))
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
         self._journal.close()
         _save(self._draft / "labels.npy", labels.astype("<i8"))
         if with_points:
             _save(self._draft / "keypoints.npy", np.array([row[3] for row in kept], "<f4"))
-        (self._draft / "names.txt").write_text(
-            "".join(row[0].replace("\n", " ") + "\n" for row in kept), encoding="utf-8"
-        )
+        if self.attributes:
+            _save(self._draft / "attributes.npy", np.array([row[4] for row in kept], "<f4"))
+        (self._draft / "names.txt").write_bytes(os.fsencode("".join(_escaped(row[0]) + "\n" for row in kept)))
         index = {
             "format": FORMAT,
             "count": len(kept),
             "height": self.size[0],
             "width": self.size[1],
             "keypoints": with_points,
+            "attributes": self.attributes,
+            "mask_classes": self.mask_classes,
+            "escaped_names": True,
             "identities": [identities[i] for i in used.tolist()],
         }
         (self._draft / "index.json").write_text(json.dumps(index) + "\n", encoding="utf-8")
@@ -231,6 +304,16 @@ def _read_index(path: Path) -> dict[str, Any]:
         case {"format": "facetx-packed-1", "count": int(n), "height": int(h), "width": int(w), "keypoints": bool()} if (
             min(n, h, w) > 0 and h * w <= MAX_PIXELS and isinstance(index.get("identities"), list)
         ):
-            if all(isinstance(name, str) for name in index["identities"]):
+            index = {"attributes": [], "mask_classes": [], "escaped_names": False, **index}  # of earlier versions
+            lists = [index[key] for key in ("identities", "attributes", "mask_classes")]
+            if all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
                 return index
     raise DataError(f"{path}: is not the index of a packed set ({FORMAT}); {ANEW}")
+
+
+def _escaped(name: str) -> str:
+    return name.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _unescaped(line: str) -> str:
+    return re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], line)

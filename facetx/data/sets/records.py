@@ -1,6 +1,8 @@
 """Face sets in a RecordIO file: which records are images, and whose."""
 
+import hashlib
 import logging
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,6 +60,7 @@ class RecordFaces(FaceDataset):
                 "%s: %d identities with labels from %d to %d; they are numbered anew, 0 to %d",
                 *(file, self.num_classes, self.stored[0], self.stored[-1], self.num_classes - 1),
             )
+        self.namespace = f"rec {os.path.realpath(file)}"
         self.size_stated = None
         of_another = file.name != "train.rec" and file.with_name("train.rec").exists()
         if not of_another and (stated := read_property(file.with_name("property"))) is not None:
@@ -81,6 +84,12 @@ class RecordFaces(FaceDataset):
 
     def describe(self, index: int) -> str:
         return self.file.where(int(self.positions[index]))
+
+    def names_digest(self) -> str:
+        return hashlib.sha256(self.file.keys[self.positions].astype("<i8").tobytes()).hexdigest()
+
+    def file_sizes(self, indices: Sequence[int]) -> list[int]:
+        return self.file.sizes(self.positions[indices]).tolist()
 
 
 def read_property(path: Path) -> tuple[int, int, int] | None:

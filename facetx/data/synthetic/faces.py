@@ -4,6 +4,7 @@ They come with everything known by construction: the identity, five keypoints, a
 quickstart and the tests train and evaluate without a download, and a wrong label is always our own mistake.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +76,8 @@ class SyntheticFaces(FaceDataset):
         DataError: An argument is not an integer within its range.
     """
 
+    namespace = "synthetic"
+
     def __init__(
         self,
         identities: int = 100,
@@ -116,6 +119,10 @@ class SyntheticFaces(FaceDataset):
             "attributes": np.array([face.attributes[name] for name in ATTRIBUTES], np.float32),
             "mask": face.mask,
         }
+
+    def names_digest(self) -> str:
+        named = (self.seed, self.first_identity, self.num_classes, self.first_image, self.images_per_identity)
+        return hashlib.sha256(repr(named).encode()).hexdigest()
 
     def key(self, index: int) -> str:
         person, picture = divmod(int(index) % len(self), self.images_per_identity)
