@@ -21,9 +21,7 @@ def as_format_2(state: dict[str, Any], where: str) -> dict[str, Any]:
             "progress": {name: _plain(value) for name, value in state["progress"].items()},
         }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(
-            f"{where}: its training state is incomplete ({type(error).__name__}: {error})"
-        ) from error
+        raise CheckpointError(f"{where}: its training state is incomplete ({type(error).__name__}: {error})") from error
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, in ``meta.json``: one model of it, checked as strictly as settings, in every use."""
+"""What a checkpoint says of itself, in ``meta.json``: one model, checked as strictly as settings, in every use."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from facetx.data.base import Description
 from facetx.errors import CheckpointError, some
 from facetx.files import write_file
 
-FORMAT = 2
+FORMAT: Literal[2] = 2
 META = "meta.json"
 _LARGEST = 2**24
 """Bytes; a description takes some thousands."""

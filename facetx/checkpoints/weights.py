@@ -1,4 +1,4 @@
-"""State dicts: from files that others wrote, without running what may stand in them, and into a module that they fit."""
+"""State dicts: from files that others wrote, without running what may stand in them, and into modules they fit."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -91,8 +91,8 @@ def record_evaluation(checkpoint: Checkpoint, metrics: Mapping[str, Any], best: 
 class Writer:
     """Writes the checkpoints of a run one after the other, while training goes on.
 
-    The tensors are copied to the CPU first; a thread does the rest. Where less than twice the memory that the copy takes
-    is free, there is no copy, and the writing is waited for. What comes out is the same.
+    The tensors are copied to the CPU first; a thread does the rest. Where less than twice the memory of the copy is
+    free, there is no copy, and the writing is waited for. What comes out is the same.
 
     Args:
         folder: Of the run's checkpoints.

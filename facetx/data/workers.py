@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ class WorkerError(FacetxError):
 
 
 def reading_process(worker: int = 0) -> None:
-    """First in each process that reads, forked or spawned: the trainer needs it to end its step in spite of a signal."""
+    """First in each process that reads, forked or spawned: the trainer needs it after a signal too, to end its step."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     die_with_parent()
@@ -49,7 +49,7 @@ def batches_of(loader: DataLoader[T]) -> Generator[T, None, None]:
     before = signal.getsignal(signal.SIGCHLD)
     iterator = iter(loader)
     if loader.num_workers and threading.current_thread() is threading.main_thread():
-        # PyTorch would raise as soon as one dies, be it in the middle of an optimizer step. It also looks at each batch.
+        # PyTorch would raise as soon as one dies, even in the middle of an optimizer step. It looks at each batch, too.
         signal.signal(signal.SIGCHLD, before)
     try:
         yield from iterator
@@ -66,7 +66,7 @@ def batches_of(loader: DataLoader[T]) -> Generator[T, None, None]:
                     process.kill()
 
 
-def _processes(iterator: Any) -> list[BaseProcess]:
+def _processes(iterator: Any) -> Sequence[BaseProcess]:
     return iterator._workers if isinstance(iterator, _MultiProcessingDataLoaderIter) else []
 
 

@@ -92,9 +92,7 @@ def train(
     open_data(run)
     if settings.train.compile:
         run.backbone.compile()
-    loader = training_loader(
-        run.items, run.sampler(start), settings.data.workers, pin_memory=run.device.type == "cuda"
-    )
+    loader = training_loader(run.items, run.sampler(start), settings.data.workers, pin_memory=run.device.type == "cuda")
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / SETTINGS, to_yaml(settings))
     unreadable: dict[int, str] = {}

@@ -156,4 +156,6 @@ class Records:
     def _warn(self, number: int, error: Any) -> None:
         if number not in self._silent:
             self._silent.add(number)
-            log.warning("%s: a row of metrics is not written (%s); training goes on", type(self._sinks[number]).__name__, error)
+            log.warning(
+                "%s: a row of metrics is not written (%s); training goes on", type(self._sinks[number]).__name__, error
+            )

@@ -16,9 +16,7 @@ from facetx.training.sinks import read_rows
 log = logging.getLogger("facetx")
 
 
-def start_run(
-    settings: Settings, folder: str | Path, resume: str = "auto", with_changes: bool = False
-) -> Outcome:
+def start_run(settings: Settings, folder: str | Path, resume: str = "auto", with_changes: bool = False) -> Outcome:
     """Trains in ``folder``, new or taken up again, and draws its pictures. One process at a time can do so.
 
     Args:
