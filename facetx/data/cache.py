@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from facetx.data.base import FaceDataset, Sample
-from facetx.data.sample import FIELDS, known
+from facetx.data.sample import FIELDS, check
 from facetx.errors import DataError
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -36,7 +36,7 @@ class Cached(FaceDataset):
         self.namespace, self.keys_are_files = dataset.namespace, dataset.keys_are_files
         self.attribute_names, self.mask_classes = dataset.attribute_names, dataset.mask_classes
         first = self._first()
-        known(first, self.name)
+        check(first, lambda: self.name)
         kept = [name for name in FIELDS if name in first and name != "label" and (fields is None or name in fields)]
         shapes = {name: np.shape(first[name]) for name in {"image": None, **dict.fromkeys(kept)}}
         if shared:

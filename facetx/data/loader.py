@@ -13,7 +13,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from facetx.data.base import FaceDataset, Sample
-from facetx.data.sample import Sides, collate, known
+from facetx.data.sample import Sides, check, collate
 from facetx.data.samplers import BatchOrder, Ints
 from facetx.data.transforms import Transform
 from facetx.data.workers import reading_process
@@ -75,7 +75,7 @@ class TrainingItems(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         sample, unreadable = self._read(index)
-        known(sample, self.dataset.name)
+        check(sample, lambda: self.dataset.describe(index))
         if self.fields is not None:
             sample = {name: value for name, value in sample.items() if name in self.fields}
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, epoch, index))))

@@ -4,7 +4,7 @@ Points are counted in pixels from the upper left corner of the image, so that th
 (0.5, 0.5); keypoints are kept in [0, 1] of the image. H, W height and width, A attributes, B batch.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,18 +182,16 @@ class Field:
     mirrored: Callable[[Any, Sides], Any] = lambda value, sides: value
     channels_last: bool = False
 
-    def check(self, name: str, value: Any, where: str) -> None:
-        """Raises ``DataError`` where a value is of another type or shape."""
+    def problem(self, value: Any) -> str | None:
+        """What a value of another type or shape is, and what it must be."""
         array = np.asarray(value)
-        right_shape = len(array.shape) == len(self.shape) and all(
+        fits = len(array.shape) == len(self.shape) and all(
             want in (None, got) for want, got in zip(self.shape, array.shape)
         )
-        if not right_shape or not np.can_cast(array.dtype, self.dtype, "same_kind"):
-            shape = ", ".join("any" if n is None else str(n) for n in self.shape)
-            raise DataError(
-                f"{where}: the field {name!r} must be {self.dtype.__name__} of shape ({shape}), it is {array.dtype} of "
-                f"shape {array.shape}"
-            )
+        if fits and np.can_cast(array.dtype, self.dtype, "same_kind"):
+            return None
+        shape = ", ".join("any" if n is None else str(n) for n in self.shape)
+        return f"must be {self.dtype.__name__} of shape ({shape}), it is {array.dtype} of shape {array.shape}"
 
     def batch(self, values: list[Any]) -> Tensor:
         """The samples' values as one tensor, the batch first."""
@@ -243,22 +241,21 @@ NOTES = frozenset({"unreadable"})
 """What else a loader puts into a sample: index -> why, of the items that could not be read in its place."""
 
 
-def known(names: Iterable[str], where: str) -> None:
-    """Raises ``DataError`` for a name that no field has."""
-    for name in names:
-        if name not in FIELDS and name not in NOTES:
+def check(sample: Sample, where: Callable[[], str]) -> None:
+    """Raises ``DataError`` for a field that is not known, or is not what it should be.
+
+    ``where`` gives the words that the message begins with; it is called where there is one.
+    """
+    for name, value in sample.items():
+        if name in NOTES:
+            continue
+        if name not in FIELDS:
             raise DataError(
-                f"{where}: gives the field {name!r}, which is not known; the fields are {', '.join(FIELDS)}; others "
+                f"{where()}: gives the field {name!r}, which is not known; the fields are {', '.join(FIELDS)}; others "
                 "are added to facetx.data.sample.FIELDS"
             )
-
-
-def check(sample: Sample, where: str) -> None:
-    """Raises ``DataError`` for a field that is not known, or is not what it should be."""
-    known(sample, where)
-    for name, value in sample.items():
-        if name in FIELDS:
-            FIELDS[name].check(name, value, where)
+        if problem := FIELDS[name].problem(value):
+            raise DataError(f"{where()}: the field {name!r} {problem}")
 
 
 def moved(sample: Sample, change: Map, sides: Sides = NO_SIDES) -> Sample:

@@ -1,5 +1,6 @@
 """List files, CelebA's annotations and the benchmarks' own protocol files: read right, or named wrong."""
 
+import os
 from contextlib import suppress
 
 import numpy as np
@@ -11,8 +12,11 @@ from PIL import Image
 
 from facetx.data import DATASETS
 from facetx.data.lists.image_lists import read_attributes, read_list, read_names, write_list
-from facetx.data.lists.pairs import find_images, read_pairs
+from facetx.data.lists.landmarks import read_landmarks, write_landmarks
+from facetx.data.lists.pairs import Pairs, find_images, read_pairs, write_key_pairs
 from facetx.data.lists.protocols import read_agedb, read_calfw, read_cfp, read_sllfw
+from facetx.data.sets.folder import ImageFolder
+from facetx.data.sets.records import write_faces
 from facetx.errors import DataError
 
 
@@ -39,7 +43,10 @@ def test_list_with_tabs_spaces_and_blanks(file):
         ("a 1\nb -1\n", "list.txt:2: expected"),
         ("a 1.5\n", "list.txt:1: expected"),
         ("\n", "the file is empty"),
-        (b"\xff\xfe", r"not a text file in UTF-8 \(byte 0\)"),
+        (b"\xff\xfea\0", "is a text in UTF-16; save it in UTF-8"),
+        ("0\t3.5\ta.jpg\n", "list.txt:1: expected 'number<tab>label<tab>path'"),
+        ("0\t3\ta.jpg\n1\ta.jpg\n", "list.txt:2: expected 'number<tab>label<tab>path'"),
+        ("1\ta.jpg\t-1\n", "list.txt:1: expected 'aligned<tab>path<tab>label'"),
     ],
 )
 def test_bad_lists(file, text, words):
@@ -55,6 +62,71 @@ def test_list_as_a_data_set(faces, tmp_path):
     assert data.stored.tolist() == [4, 9]
     assert data.identities == ["4", "9"]
     assert np.array_equal(data[3]["image"], np.array(Image.open(files[3])))
+
+
+FORMS = {
+    "own": "id 0/a.jpg\t7\nb.jpg\t2\n",
+    "insightface": "1\tid 0/a.jpg\t7\n1\tb.jpg\t2\n",
+    "insightface with boxes": "0\tid 0/a.jpg\t7\t1\t2\t3\t4\n0\tb.jpg\t2\t1\t2\t3\t4\n",
+    "mxnet": "12\t7.000000\tid 0/a.jpg\n3\t2.000000\tb.jpg\n",
+    "mxnet with several labels": "12\t7\t0.25\t1\tid 0/a.jpg\n3\t2\t0.5\t1\tb.jpg\n",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_lists_of_every_form(file, form):
+    path = file(FORMS[form], "train.lst")
+    assert read_list(path) == (["id 0/a.jpg", "b.jpg"], [7, 2])
+    for name, color in (("id 0/a.jpg", 10), ("b.jpg", 200)):
+        (path.parent / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (color, color, color)).save(path.parent / name)
+    data = DATASETS["image_list"](path=str(path))
+    assert data.labels.tolist() == [1, 0]
+    assert [item["image"].mean().round(-1) for item in (data[0], data[1])] == [10, 200]
+
+
+def test_the_list_beside_our_own_records_is_read(file, tmp_path):
+    names = ["ann/a.png", "ann/b.png", "bob/c.png"]
+    write_faces(tmp_path / "train.rec", np.array([0, 0, 1]), names, lambda i: b"x", (8, 8))
+    assert read_list(tmp_path / "train.lst") == (names, [0, 0, 1])
+
+
+STRANGE = [os.fsdecode(b"Jos\xe9.png"), " spaces .png", "line\u2028end\x85.png", "\U0001f600.png", "x" * 246 + ".png"]
+
+
+def test_strange_names_are_listed_read_and_found_again(tmp_path):
+    """Names that are not UTF-8, hold what Python takes for ends of lines, or are as long as a name can be."""
+    for person, color in (("ann", 10), (os.fsdecode(b"b\xf6b"), 200)):
+        (tmp_path / "faces" / person).mkdir(parents=True)
+        for name in [*STRANGE, "two\nlines.png"]:
+            Image.new("RGB", (8, 8), (color, color, color)).save(tmp_path / "faces" / person / name)
+    data = ImageFolder(str(tmp_path / "faces"))
+    assert (len(data), data.num_classes) == (12, 2)
+    assert [data[i]["image"].mean() for i in range(12)] == [10] * 6 + [200] * 6
+    assert data.digest()["people"]
+
+    names = [data.key(i) for i in range(12)]
+    listed = [name for name in names if "\n" not in name]
+    write_list(tmp_path / "l.txt", [f"faces/{name}" for name in listed], [0] * 5 + [1] * 5)
+    again = DATASETS["image_list"](path=str(tmp_path / "l.txt"))
+    assert [again.key(i) for i in range(10)] == listed
+    assert [again[i]["image"].mean() for i in range(10)] == [10] * 5 + [200] * 5
+    with pytest.raises(DataError, match=r"two\\nlines.png' holds a tab or an end of a line, which a list file cannot"):
+        write_list(tmp_path / "l.txt", names, [0] * 12)
+
+    points = np.arange(120, dtype=np.float32).reshape(12, 5, 2)
+    write_landmarks(tmp_path / "landmarks.csv", names, points)
+    found = read_landmarks(tmp_path / "landmarks.csv")
+    assert list(found) == names
+    assert np.array_equal(np.stack(list(found.values())), points)
+
+    keys = [name.removesuffix(".png") for name in listed if not name.endswith(" .png")]
+    pairs = Pairs(keys[::2], keys[1::2], np.array([True, False, False, True]), np.zeros(4, np.int64))
+    write_key_pairs(tmp_path / "pairs.txt", pairs)
+    assert read_pairs(tmp_path / "pairs.txt").first == pairs.first
+    assert set(find_images(tmp_path / "faces", keys)) == set(keys)
+    with pytest.raises(DataError, match=r"'a\\nb' holds a tab, an end of a line"):
+        write_key_pairs(tmp_path / "pairs.txt", Pairs(["a\nb"], ["c"], np.array([True]), np.zeros(1, np.int64)))
 
 
 def test_names_of_insightface_and_mxnet_lists(file):

@@ -78,7 +78,7 @@ def test_every_field_is_packed_and_resized_with_the_image(tmp_path):
     data = Packed(str(tmp_path / "set"))
     assert data.description() == faces.description()
     for i in range(len(faces)):
-        check(data[i], "here")
+        check(data[i], lambda: "here")
         for name, value in faces[i].items():
             np.testing.assert_array_equal(data[i][name], value, err_msg=name)
     small, expected = Packed(str(tmp_path / "set"), size=16)[4], TRANSFORMS.create("resize", size=16)(faces[4], None)

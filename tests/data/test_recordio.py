@@ -130,6 +130,18 @@ def test_keys_above_the_exact_float32(tmp_path):
     assert len(RecordFaces(path)) == 3
 
 
+def test_labels_that_float32_does_not_hold_are_told(tmp_path, caplog):
+    def warned(*people):
+        caplog.clear()
+        records = [(i, Record.of(png(i), who, i)) for i, who in enumerate(people)]
+        classes = RecordFaces(str(write(tmp_path / "a.rec", records))).num_classes
+        return classes, "RecordIO keeps them as float32, in which those from 16777216 on are rounded" in caplog.text
+
+    assert warned(0, 2**24 - 2, 2**24 - 1) == (3, False)
+    assert warned(0, 2**24, 2**24 + 1) == (2, True)  # which are one number in the file
+    assert warned(0, 2**24 + 2, 2**24 + 4) == (3, True)
+
+
 def test_gaps_in_the_labels_are_closed_and_said(tmp_path, caplog):
     path = write(tmp_path / "a.rec", [(i, Record.of(png(0), label)) for i, label in enumerate([7, 3, 7])])
     (tmp_path / "property").write_text("3,4,4\n")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from facetx.data import TRANSFORMS, Description, FaceDataset, Geometric
 from facetx.data.cache import Cached
-from facetx.data.formats.codec import decode_image, image_size, resize
+from facetx.data.formats.codec import decode_image, image_size, is_turned, resize
 from facetx.data.loader import TrainingItems
 from facetx.data.sample import FIELDS, Map, Sides, check, collate, moved
 from facetx.data.sets.folder import ImageFolder
@@ -124,12 +124,12 @@ def test_a_resize_is_that_of_pillow_at_every_size(height, width, size):
 
 def test_fields_that_are_not_known_or_not_as_they_should_be_are_named():
     with pytest.raises(DataError, match="here: gives the field 'age', which is not known; the fields are image, label"):
-        check({**sample(), "age": 3}, "here")
+        check({**sample(), "age": 3}, lambda: "here")
     with pytest.raises(DataError, match=r"the field 'keypoints' must be float32 of shape \(5, 2\), it is .*\(3, 2\)"):
-        check({**sample(), "keypoints": np.zeros((3, 2), np.float32)}, "here")
+        check({**sample(), "keypoints": np.zeros((3, 2), np.float32)}, lambda: "here")
     with pytest.raises(DataError, match="the field 'image' must be uint8"):
-        check({**sample(), "image": np.zeros((4, 4, 3))}, "here")
-    check(sample(), "here")
+        check({**sample(), "image": np.zeros((4, 4, 3))}, lambda: "here")
+    check(sample(), lambda: "here")
 
 
 def test_a_batch_has_every_field_that_is_asked_for_and_no_other():
@@ -157,7 +157,7 @@ def test_an_unknown_field_of_a_data_set_is_named_before_training():
         def __getitem__(self, index):
             return {**super().__getitem__(index), "age": 3}
 
-    with pytest.raises(DataError, match=r"synthetic\(2 x 2\): gives the field 'age'"):
+    with pytest.raises(DataError, match=r"synthetic\(2 x 2\), item 0: gives the field 'age'"):
         TrainingItems(Odd(2, 2, size=32), [], 0, 32)[0, 0]
 
 
@@ -239,6 +239,20 @@ def test_a_photo_is_turned_as_its_tag_says(tag, tmp_path):
     assert np.abs(found - upright).mean() < 3
     (tmp_path / "a.jpg").write_bytes(data)
     assert image_size(tmp_path / "a.jpg") == (16, 24)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of the tag
+def test_a_damaged_tag_spoils_no_picture():
+    image = np.full((24, 16, 3), 90, np.uint8)
+    whole = jpeg(image, 6)
+    start = whole.index(b"Exif") + 6
+    for at in range(start, start + 26):
+        for value in (0, 255):
+            damaged = whole[:at] + bytes([value]) + whole[at + 1 :]
+            assert decode_image(damaged, "here").mean() == 90
+    assert is_turned(whole)
+    assert not is_turned(jpeg(image))
+    assert not is_turned(b"no picture")
 
 
 def test_junk_is_no_identity_and_what_is_left_out_is_said(faces, tmp_path, caplog):

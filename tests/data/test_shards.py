@@ -49,6 +49,13 @@ def test_samples_of_all_shards(shards, pattern):
     assert [int(batch["image"][0, 0, 0, 0]) for batch in loader] == [1, 2, 3]
 
 
+def test_what_a_system_left_among_the_samples_is_no_sample(tmp_path):
+    files = [("./._a.png", b"x"), ("./a.png", png(1)), ("a.cls", b"7"), ("__MACOSX/b.png", b"x"), (".DS_Store", b"x")]
+    data = Shards(str(write(tmp_path / "s.tar", [(name.removeprefix("./"), content) for name, content in files])))
+    assert len(data) == 1
+    assert Shards(str(write(tmp_path / "t.tar", [("./a.png", png(1)), ("./a.cls", b"7")])))[0]["label"] == 0
+
+
 @pytest.mark.parametrize(
     ("attributes", "words"),
     [

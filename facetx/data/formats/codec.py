@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from facetx.errors import DataError
 
@@ -21,8 +21,17 @@ file that claims to be large would fill the memory."""
 MAX_WORK = 2**33
 """Pixels times passes. A progressive JPEG is drawn in some 10 passes; damage can ask for one for every 16 bytes."""
 SCAN = b"\xff\xda"
-TURNED, SIDEWAYS = range(2, 9), range(5, 9)
-"""Values of EXIF's tag of orientation: all that are not upright, and those with width and height exchanged."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF's tag of orientation -> what makes the picture upright; 1 is upright."""
+SIDEWAYS = (5, 6, 7, 8)
 
 SIGNATURES = {
     ".jpg": (b"\xff\xd8\xff",),
@@ -63,8 +72,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """Width and height of an image file as ``decode_image`` gives it, by its header. Raises ``DataError``."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
-            return image.size[::-1] if turned else image.size
+            return image.size[::-1] if _orientation(image) in SIDEWAYS else image.size
     except Exception as error:  # as above
         raise DataError(f"{path}: cannot be read as an image ({error}); replace or delete it") from error
 
@@ -73,7 +81,7 @@ def is_turned(data: bytes) -> bool:
     """Whether a tag says that encoded bytes are to be turned."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return image.getexif().get(ExifTags.Base.Orientation, 1) in TURNED
+            return _orientation(image) in TURNS
     except Exception:  # no image, which whoever decodes it says
         return False
 
@@ -90,8 +98,17 @@ def _resized(image: Image.Image, size: int, where: str) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF tag says, in which cameras tell how they were held."""
-    tag = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return ImageOps.exif_transpose(image) if tag in TURNED else image
+    tag = _orientation(image)
+    return image.transpose(TURNS[tag]) if tag in TURNS else image
+
+
+def _orientation(image: Image.Image) -> int:
+    """The tag; 1 where there is none, or it is damaged, which spoils no pixel."""
+    try:
+        tag = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # struct.error, TypeError, SyntaxError, ... of damaged tags
+        return 1
+    return tag if isinstance(tag, int) else 1
 
 
 def _eight_bits(image: Image.Image, where: str) -> Image.Image:

@@ -3,9 +3,10 @@
 import logging
 import os
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from facetx.errors import DataError, some
+from facetx.errors import DataError, printable, some
 
 log = logging.getLogger("facetx")
 
@@ -40,7 +41,13 @@ class Listing:
         """Logs a line of what is left out, if anything is."""
         reasons = [f"{len(names)} {why} ({some(names, show=3)})" for why, names in self.left_out.items()]
         if reasons:
-            log.warning("%s: left out: %s", root, "; ".join(reasons))
+            _say(f"{root}: left out: {printable('; '.join(reasons))}")
+
+
+@cache
+def _say(words: str) -> None:
+    """Once, however many data sets and evaluators read one folder."""
+    log.warning("%s", words)
 
 
 def list_identities(root: str | Path) -> Listing:

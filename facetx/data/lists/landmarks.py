@@ -1,9 +1,9 @@
 """The five facial keypoints of each image, from a CSV file beside the images.
 
-The file has the header line ``COLUMNS`` and one row an image: its path below the image folder, then x and y in pixels
-of the image as it lies on disk, of both eyes, the nose, and both corners of the mouth, the image's left ones first.
-CelebA's own files (``list_landmarks_align_celeba.txt``: the number of images, a line of names, a line an image) are
-read too; their rows name files without a folder.
+The file has the header line ``COLUMNS`` and one row an image: its path below the image folder, then x and y of both
+eyes, the nose, and both corners of the mouth, the image's left ones first. They are in pixels of the picture turned as
+its EXIF tag says, as ``facetx.data.formats.codec`` reads it. CelebA's own files (``list_landmarks_align_celeba.txt``:
+the number of images, a line of names, a line an image) are read too; their rows name files without a folder.
 """
 
 import csv
@@ -32,15 +32,17 @@ def read_landmarks(path: str | Path) -> dict[str, NDArray[np.float32]]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_bytes().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    except OSError as error:
         raise DataError(f"{path}: cannot read the landmarks ({error})") from None
+    lines = text.split("\n")
     celeba = len(lines) > 1 and lines[0].strip().isdecimal() and tuple(lines[1].split()) == CELEBA_COLUMNS
-    if not celeba and (not lines or tuple(lines[0].split(",")) != COLUMNS):
+    if not celeba and tuple(lines[0].strip().split(",")) != COLUMNS:
         raise DataError(f"{path}:1: expected the header line {','.join(COLUMNS)}")
     heads = 2 if celeba else 1
     found: dict[str, NDArray[np.float32]] = {}
-    reader = csv.reader([",".join(line.split()) for line in lines[2:]] if celeba else lines[1:])
+    # With the ends of lines, which a quoted name may hold.
+    reader = csv.reader([",".join(line.split()) for line in lines[2:]] if celeba else [f"{x}\n" for x in lines[1:]])
     try:
         for row in filter(None, reader):
             where = f"{path}:{reader.line_num + heads}"
@@ -66,7 +68,7 @@ def write_landmarks(path: str | Path, images: Sequence[str], points: NDArray[np.
     for image, values in zip(images, points.reshape(-1, 10)):  # (N, 5, 2) -> (N, 10)
         if np.isfinite(values).all():
             writer.writerow([image, *map(str, values)])
-    write_file(path, text.getvalue().encode())
+    write_file(path, text.getvalue())
 
 
 def relative(points: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facetx.data.lists.folders import EXTENSIONS
+from facetx.data.lists.folders import EXTENSIONS, is_image
 from facetx.errors import DataError, some
 from facetx.files import write_file
 
@@ -77,13 +77,16 @@ def read_pairs(path: str | Path) -> Pairs:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot read the pairs file: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file in UTF-8 (byte {error.start}); expected a pairs file") from None
+        if not data.startswith("\t".join(COLUMNS).encode()):
+            raise DataError(f"{path}: not a text file in UTF-8 (byte {error.start}); expected a pairs file") from None
+        text = data.decode("utf-8", "surrogateescape")  # keys are names of files, which may hold any bytes
 
-    lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    lines = [(n, line.strip(" \t\r")) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
         raise DataError(f"{path}: the file is empty; expected a pairs file such as LFW's pairs.txt")
     header = _fields(lines[0][1])
@@ -130,10 +133,16 @@ def write_key_pairs(path: str | Path, pairs: Pairs) -> None:
 
 
 def key_pairs_text(pairs: Pairs) -> bytes:
-    """The content of a file of the second form."""
+    """The content of a file of the second form. Raises ``DataError`` for a key that its lines cannot hold."""
+    for key in pairs.images:
+        if set(key) & set("\t\n\r\0") or key != key.strip(" "):
+            raise DataError(
+                f"the pairs: {key!r} holds a tab, an end of a line, or a space at an end, which a pairs file cannot "
+                "hold; rename the image"
+            )
     rows = zip(pairs.first, pairs.second, pairs.same.astype(int).tolist(), pairs.fold.tolist())
     lines = ["\t".join(COLUMNS), *(f"{first}\t{second}\t{same}\t{fold + 1}" for first, second, same, fold in rows)]
-    return ("\n".join(lines) + "\n").encode()
+    return os.fsencode("\n".join(lines) + "\n")
 
 
 def beside_bin(path: str | Path) -> Path:
@@ -200,8 +209,8 @@ def _list_images(folder: Path) -> dict[str, Path]:
     except OSError as error:
         raise DataError(f"{folder}: cannot list the folder: {error.strerror}") from None
     for name in names:
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() in EXTENSIONS:
+        stem = os.path.splitext(name)[0]
+        if is_image(name):
             if stem in files:
                 raise DataError(f"{folder}: {files[stem].name} and {name} are both image {stem}; keep one of them")
             files[stem] = folder / name

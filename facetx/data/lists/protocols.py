@@ -45,7 +45,7 @@ def read_calfw(path: str | Path) -> Pairs:
 
 def read_sllfw(path: str | Path) -> Pairs:
     """SLLFW's pairs. Raises ``DataError`` with the file and what is wrong."""
-    images = [line for _, line in read_lines(path)]
+    images = [line.strip() for _, line in read_lines(path)]
     names = [image.split("/")[0] for image in images]
     same = np.array([a == b for a, b in zip(names[::2], names[1::2])])
     return _pairs(path, images, same, _contiguous(path, len(same)))

@@ -18,6 +18,8 @@ from facetx.files import write_file
 
 log = logging.getLogger(__name__)
 
+EXACT = 2**24
+"""What float32 holds is a number that was meant below this; here it may be a neighbor."""
 PROPERTY = re.compile(r"\s*([0-9]{1,12})\s*,\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*")
 
 
@@ -52,6 +54,13 @@ class RecordFaces(FaceDataset):
         if not whole.all():
             bad = int(np.argmin(whole))
             raise DataError(f"{self.describe(bad)}: the label {stored[bad]} is no whole number")
+        if abs(stored).max() >= EXACT:
+            log.warning(
+                "%s: has labels up to %d, and RecordIO keeps them as float32, in which those from %d on are rounded: "
+                "people with neighboring numbers may have become one. Number the identities from 0 on, and convert "
+                "the set anew",
+                *(file, abs(stored).max(), EXACT),
+            )
         self.stored, self.labels = np.unique(stored.astype(np.int64), return_inverse=True)
         self.identities = list(map(str, self.stored.tolist()))
         self.num_classes = len(self.stored)

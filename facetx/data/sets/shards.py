@@ -5,9 +5,10 @@ whole number or a name, in ``.cls`` or under "label" in ``.json`` unless another
 """
 
 import json
+import os
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from glob import glob
 from io import FileIO
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,8 @@ import numpy as np
 from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import decode_image
 from facetx.data.formats.mapped import MappedFile
-from facetx.data.lists.folders import EXTENSIONS
+from facetx.data.formats.paths import Names
+from facetx.data.lists.folders import EXTENSIONS, is_junk
 from facetx.errors import DataError
 
 BRACES = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
@@ -51,7 +53,8 @@ class Shards(FaceDataset):
         self.shards = [MappedFile(file) for file in shard_files(path)]
         self.size = size
         self.name = Path(path).parent.name or "shards"
-        self._places: list[tuple[int, str, int, int]] = []  # shard, name, start, stop
+        names: list[str] = []
+        spans: list[tuple[int, int, int]] = []
         stored: list[int | str] = []
         for number, shard in enumerate(self.shards):
             for name, files in _samples(shard):
@@ -59,16 +62,20 @@ class Shards(FaceDataset):
                 images = [span for suffix, span in files.items() if f".{suffix.lower()}" in EXTENSIONS]
                 if len(images) != 1:
                     raise DataError(f"{where}: expected one image, found the files {', '.join(files)}")
-                self._places.append((number, name, *images[0]))
+                names.append(name)
+                spans.append((number, *images[0]))
                 stored.append(_label(shard, files, where, label))
         if not stored:
             raise DataError(f"{path}: holds no samples")
+        self._names = Names(names)
+        self._spans = np.array(spans, np.int64)  # (N, 3): shard, start, stop
+        self.namespace = f"shards {os.path.realpath(path)}"
         self.stored, self.labels = np.unique(stored, return_inverse=True)
         self.identities = self.stored.astype(str).tolist()
         self.num_classes = len(self.identities)
 
     def encoded(self, index: int) -> bytes:
-        shard, _, start, stop = self._places[index]
+        shard, start, stop = self._spans[index].tolist()
         data: bytes = self.shards[shard].bytes[start:stop]
         return data
 
@@ -77,8 +84,18 @@ class Shards(FaceDataset):
         return {"image": image, "label": int(self.labels[index])}
 
     def describe(self, index: int) -> str:
-        shard, name, *_ = self._places[index]
-        return f"{self.shards[shard].path}, {name}"
+        return f"{self.shards[int(self._spans[index, 0])].path}, {self._names[index]}"
+
+    def key(self, index: int) -> str:
+        return f"{self._spans[index, 0]}/{self._names[index]}"
+
+    def names_digest(self) -> str:
+        return self._names.digest()
+
+    def file_sizes(self, indices: Sequence[int]) -> list[int]:
+        spans = self._spans[indices]
+        sizes: list[int] = (spans[:, 2] - spans[:, 1]).tolist()
+        return sizes
 
 
 def shard_files(path: str) -> list[str]:
@@ -113,7 +130,7 @@ def _samples(shard: MappedFile) -> list[tuple[str, dict[str, tuple[int, int]]]]:
     samples: list[tuple[str, dict[str, tuple[int, int]]]] = []
     try:
         with _Headers(shard.path) as headers, tarfile.open(fileobj=headers, mode="r:") as tar:
-            members = [m for m in _forward(tar) if m.isfile()]
+            members = [m for m in _forward(tar) if m.isfile() and not any(map(is_junk, PurePosixPath(m.name).parts))]
     except Exception as error:  # besides TarError: ValueError, OSError, EOFError, ... of damaged headers
         if shard.bytes[:2] == GZIP:
             raise DataError(
