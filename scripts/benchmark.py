@@ -250,8 +250,9 @@ def _weight_bytes(model: "nn.Module") -> int:
 def data(args: argparse.Namespace) -> None:
     """Images a second that the training loader gives, without a network behind it."""
     from facetx.data import DATASETS
-    from facetx.data.loader import StepSampler, TrainingItems, batches_of, training_loader
+    from facetx.data.loader import StepSampler, TrainingItems, training_loader
     from facetx.data.samplers import Shuffled
+    from facetx.data.workers import batches_of
 
     sets = {"synthetic_faces": DATASETS.create("synthetic_faces", identities=50, images_per_identity=20)}
     if args.root:

@@ -16,8 +16,10 @@ from facetx.cli import run_script, whole
 def main(args: argparse.Namespace) -> int:
     from facetx.backbones.importers import IMPORTERS
     from facetx.checkpoints.backbone import build_backbone
-    from facetx.checkpoints.format import load_weights, save_checkpoint, sha256
-    from facetx.checkpoints.weights import read_weights
+    from facetx.checkpoints.format import sha256
+    from facetx.checkpoints.meta import Meta
+    from facetx.checkpoints.weights import load_weights, read_weights
+    from facetx.checkpoints.write import save_checkpoint
     from facetx.config.settings import InputSettings, ModelSettings
     from facetx.errors import CheckpointError, ConfigError, UnknownNameError, did_you_mean
     from facetx.nn.profile import parameter_count
@@ -42,14 +44,14 @@ def main(args: argparse.Namespace) -> int:
     model = ModelSettings(name=name, args=sizes, input=told)
     backbone = build_backbone(model)
     load_weights(backbone, weights, f"{file}: {name}")
-    meta = {
-        "settings": {"name": out.name, "seed": None, "model": model.model_dump(mode="json")},
-        "input": backbone.contract.as_dict(),
-        "source": {"program": importer.source, "file": file.name, "sha256": sha256(file)},
-        "license": args.license,
-        "metrics": {},
-    }
-    save_checkpoint(out, 0, backbone.state_dict(), None, meta)
+    meta = Meta.make(
+        step=0,
+        settings={"name": out.name, "seed": None, "model": model.model_dump(mode="json")},
+        input=backbone.contract,
+        source={"program": importer.source, "file": file.name, "sha256": sha256(file)},
+        license=args.license,
+    )
+    save_checkpoint(out, meta, backbone.state_dict())
     print(f"{name} with {', '.join(f'{k}={v}' for k, v in sizes.items())}")
     print(f"{parameter_count(backbone) / 1e6:.2f} M parameters, embeddings of {backbone.embedding_dim}")
     print(f"input: {backbone.contract}")

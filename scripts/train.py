@@ -16,7 +16,7 @@ def main(args: argparse.Namespace) -> int:
         print(describe_run(build(settings)))
         return 0
     folder = Path(args.run_dir or f"runs/{settings.name}")
-    outcome = start_run(settings, folder, args.resume)
+    outcome = start_run(settings, folder, args.resume, args.resume_with_changes)
     if outcome.signal:
         print(f"stopped by signal {outcome.signal} at step {outcome.step}; the same command goes on from there")
         return 128 + outcome.signal
@@ -36,5 +36,8 @@ if __name__ == "__main__":
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as optim.lr=3e-4")
     parser.add_argument("--run-dir", help="folder of the run (default: runs/<name>)")
     parser.add_argument("--resume", default="auto", metavar="auto|never|PATH", help="where to begin (default: auto)")
+    parser.add_argument(
+        "--resume-with-changes", action="store_true", help="go on with other settings or data than it was begun with"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check and build everything, print its cost, and stop")
     sys.exit(run_script(parser, main))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +15,8 @@ from facetx.backbones import BACKBONES
 from facetx.backbones.base import PREFIXES, without_prefix
 from facetx.backbones.importers import importers_for
 from facetx.backbones.library import LibraryBackbone, own_weights
-from facetx.checkpoints.format import WEIGHTS, find_checkpoint, load_weights
-from facetx.checkpoints.weights import read_weights
+from facetx.checkpoints.format import WEIGHTS, find_checkpoint
+from facetx.checkpoints.weights import load_weights, read_weights
 from facetx.config import create
 from facetx.config.settings import ModelSettings
 from facetx.contract import InputContract
@@ -74,9 +73,9 @@ def start_from(backbone: Backbone, model: ModelSettings) -> InputContract | None
         return _start_from_file(backbone, model.init_from)
     checkpoint = find_checkpoint(model.init_from, "BEST")
     where = f"model.init_from: {checkpoint.path}"
-    contract = InputContract(**checkpoint.meta["input"])
+    contract = checkpoint.meta.input
     weights = of_backbone(checkpoint.weights())
-    theirs = ModelSettings.model_validate_json(json.dumps(checkpoint.meta["settings"]["model"]))
+    theirs = checkpoint.meta.settings.model
     if theirs.name not in BACKBONES:
         raise CheckpointError(
             f"{where}: of the backbone {theirs.name}, which is not registered here; import the module that does, or "

@@ -2,17 +2,16 @@
 
 import fnmatch
 import inspect
-import json
 from collections.abc import Iterable
 
 from facetx.checkpoints.backbone import build_backbone
-from facetx.checkpoints.format import Checkpoint, load_weights
+from facetx.checkpoints.format import Checkpoint
+from facetx.checkpoints.weights import load_weights
 from facetx.config import create
 from facetx.config.parts import Part
-from facetx.config.settings import HeadSettings, ModelSettings
-from facetx.contract import InputContract
+from facetx.config.settings import HeadSettings
 from facetx.data.base import Description
-from facetx.errors import ConfigError
+from facetx.errors import CheckpointError, ConfigError
 from facetx.heads import HEADS, Head, JointHead
 from facetx.nn.backbone import Backbone
 from facetx.nn.freeze import freeze
@@ -65,19 +64,15 @@ def load_published(checkpoint: Checkpoint) -> Backbone | Task:
     Raises ``CheckpointError`` where the weights do not fit the settings, ``ConfigError`` for a module of the run's that
     is not found here.
     """
-    settings, where = checkpoint.meta["settings"], str(checkpoint.path)
-    load_plugins(settings.get("plugins", ()), where, outside=checkpoint.path)
-    model = ModelSettings.model_validate_json(json.dumps(settings["model"]))
-    backbone: Backbone = build_backbone(model, InputContract(**checkpoint.meta["input"]))
+    settings, where = checkpoint.meta.settings, str(checkpoint.path)
+    load_plugins(settings.plugins, where, outside=checkpoint.path)
+    backbone: Backbone = build_backbone(settings.model, checkpoint.meta.input)
     weights = checkpoint.weights()
     if not any(name.startswith("backbone.") for name in weights):
         load_weights(backbone, weights, where)
         return backbone
-    task = build_task(
-        Part.model_validate_json(json.dumps(settings["task"])),
-        tuple(HeadSettings.model_validate_json(json.dumps(head)) for head in settings["head"]),
-        backbone,
-        Description.of(checkpoint.meta["data"]),
-    )
+    if checkpoint.meta.data is None:
+        raise CheckpointError(f"{where}: does not say what data it was trained on, of which its task would be built")
+    task = build_task(settings.task, settings.head, backbone, checkpoint.meta.data)
     load_weights(task.published(), weights, where)
     return task

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +29,6 @@ class Description:
     num_classes: int
     attributes: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> "Description":
-        """From plain values, as ``dataclasses.asdict`` and JSON give them."""
-        return cls(plain["num_classes"], tuple(plain["attributes"]), tuple(plain["mask_classes"]))
 
 
 class FaceDataset(ABC):

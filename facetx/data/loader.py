@@ -5,8 +5,7 @@ of a loader needs saving. A resumed run starts its loader at its step and gets t
 had, with any number of workers.
 """
 
-import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,6 +16,7 @@ from facetx.data.base import FaceDataset, Sample
 from facetx.data.sample import Sides, check, collate
 from facetx.data.samplers import BatchOrder, Ints
 from facetx.data.transforms import Transform
+from facetx.data.workers import reading_process
 from facetx.errors import DataError
 
 Batch = dict[str, Any]
@@ -114,22 +114,5 @@ def training_loader(items: TrainingItems, sampler: StepSampler, workers: int, pi
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="fork" if workers else None,
-        worker_init_fn=_leave_signals_to_the_main_process,
+        worker_init_fn=reading_process,
     )
-
-
-def batches_of(loader: DataLoader[Batch]) -> Generator[Batch, None, None]:
-    """The loader's batches; its workers end with the iteration, also where an error or a ``close`` ends it."""
-    iterator = iter(loader)
-    try:
-        yield from iterator
-    finally:
-        if loader.num_workers:
-            # Else they live until the error that names the culprit is collected, and die noisily at exit.
-            iterator._shutdown_workers()  # type: ignore[attr-defined]
-
-
-def _leave_signals_to_the_main_process(worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the trainer still needs its workers to end the step.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

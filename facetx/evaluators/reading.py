@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from facetx.data.base import FaceDataset, Sample
-from facetx.data.loader import batches_of
 from facetx.data.sample import FIELDS, KEYPOINTS_MIRRORED
+from facetx.data.workers import batches_of, reading_process
 from facetx.errors import DataError, own_words
 from facetx.evaluators.base import How
 from facetx.nn.backbone import Backbone
@@ -56,6 +56,7 @@ def read_batches(
         collate_fn=_Stack(dataset, sorted(wanted), backbone.contract.size),
         pin_memory=device.type == "cuda",
         multiprocessing_context="fork" if how.workers else None,
+        worker_init_fn=reading_process,
         generator=torch.Generator(),  # else the loader draws a seed from the global state, and training feels it
     )
     start = 0

@@ -32,7 +32,7 @@ def load_model(path: str | Path, device: str = "auto", pointer: str = "BEST") ->
     Raises ``CheckpointError`` where there is none, or its weights do not fit its settings.
     """
     checkpoint = find_checkpoint(path, pointer)
-    return FaceModel(load_published(checkpoint), device, checkpoint.meta)
+    return FaceModel(load_published(checkpoint), device, checkpoint.meta.as_dict())
 
 
 class FaceModel:

@@ -3,6 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,6 @@ from facetx.checkpoints.task import build_task
 from facetx.config import Settings, create
 from facetx.config.parts import Part, check_args
 from facetx.config.settings import EvaluatorSettings
-from facetx.contract import InputContract
 from facetx.data import DATASETS
 from facetx.data.base import FaceDataset
 from facetx.data.digest import NOTHING, overlap
@@ -61,6 +61,11 @@ class Run:
         asked = self.settings.train.precision
         return asked if asked != "auto" else ("bf16" if self.device.type == "cuda" else "fp32")
 
+    @cached_property
+    def digest(self) -> dict[str, Any]:
+        """Of the training set."""
+        return self.dataset.digest()
+
     def sampler(self, start: int) -> StepSampler:
         """The batches from step ``start`` to the end."""
         s = self.settings
@@ -76,7 +81,7 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     """
     device = pick_device(settings.device)
     torch.manual_seed(settings.seed)
-    backbone = build_backbone(settings.model, InputContract(**start_from.meta["input"]) if start_from else None)
+    backbone = build_backbone(settings.model, start_from.meta.input if start_from else None)
     transforms = [create(TRANSFORMS, t) for t in settings.data.transforms]
     sized = any(transform.sets_size for transform in transforms)
     dataset = open_dataset(settings.data, None if sized else backbone.contract.size)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,25 +12,24 @@ import torch
 
 from facetx.checkpoints.format import Checkpoint
 from facetx.config import Settings, to_yaml
-from facetx.data.loader import Batch, batches_of, training_loader
-from facetx.errors import ConfigError, DataError, FacetxError, some
+from facetx.data.loader import Batch, training_loader
+from facetx.data.workers import batches_of
+from facetx.errors import ConfigError, DataError, FacetxError, own_words, some
 from facetx.evaluators import Evaluator, How, Result
 from facetx.files import write_file
 from facetx.optim import MovingAverage, averaged
 from facetx.training.build import Run, build
+from facetx.training.changes import check_changes, check_data
 from facetx.training.describe import describe_run
 from facetx.training.probes import open_data
-from facetx.training.signals import caught_signals
-from facetx.training.sinks import JsonLines, Row, Sink, TensorBoard, Terminal
-from facetx.training.state import Progress, restore, save
+from facetx.training.records import DivergedError, Records
+from facetx.training.signals import Caught, InterruptedBySignal, caught_signals
+from facetx.training.sinks import Row
+from facetx.training.state import Progress, restore
 from facetx.training.step import training_step
 
 log = logging.getLogger("facetx")
 SETTINGS = "settings.yaml"
-
-
-class DivergedError(FacetxError):
-    """Too many steps in a row had a loss or a gradient that is not finite."""
 
 
 @dataclass
@@ -40,6 +40,7 @@ class Outcome:
         step: Steps done.
         total_steps: Steps that the settings ask for.
         run: What was built for it.
+        ema: The moving average of what it publishes, where it has one.
         signal: The signal that stopped it, or 0.
         results: The last result of each, by its name.
         seconds: Of all steps since the start or the resume, with evaluations and checkpoints.
@@ -49,92 +50,121 @@ class Outcome:
     step: int
     total_steps: int
     run: Run = field(repr=False)
+    ema: MovingAverage | None = field(default=None, repr=False)
     signal: int = 0
     results: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     evaluating: float = 0.0
 
 
-def train(settings: Settings, folder: Path, start_from: Checkpoint | None = None) -> Outcome:
+def train(
+    settings: Settings, folder: Path, start_from: Checkpoint | None = None, with_changes: bool = False
+) -> Outcome:
     """Trains in ``folder`` until the last step, a signal, or an error.
 
     Args:
         settings: Of the run.
         folder: Takes ``settings.yaml``, ``checkpoints/``, ``metrics.jsonl`` and ``tensorboard/``, once all is built and
-            restored, and only where a step is left.
+            restored, and only where a step or an evaluation is left. Checkpoints later than ``start_from`` go.
         start_from: Where to go on. With the same settings the run then ends with the weights of an unbroken one,
             bit for bit on CPU.
+        with_changes: Go on even with settings, or data, that make it another run.
 
     Raises ``FacetxError`` for what the user can mend, ``DivergedError`` where training fell apart.
     """
+    if start_from:
+        check_changes(start_from, settings, with_changes)
     torch.set_float32_matmul_precision("high")
     run = build(settings, start_from)
     log.info("the run:\n%s", describe_run(run))
     ema = MovingAverage(run.task.published(), settings.optim.ema) if settings.optim.ema else None
     progress = Progress()
-    start = restore(run, ema, progress, start_from) if start_from else 0
-    if start >= run.total_steps:
-        return Outcome(start, run.total_steps, run)
+    start, unanswered = 0, list[Evaluator]()
+    if start_from:
+        check_data(start_from, run.digest, with_changes)
+        restore(run, ema, progress, start_from)
+        start = start_from.step
+        unanswered = [] if start_from.meta.evaluated else evaluators_due(run, start)
+    outcome = Outcome(start, run.total_steps, run, ema)
+    if start >= run.total_steps and not unanswered:
+        log.warning("all %d steps are done already", run.total_steps)
+        return outcome
     open_data(run)
     if settings.train.compile:
         run.backbone.compile()
-    sampler = run.sampler(start)
-    loader = training_loader(run.items, sampler, settings.data.workers, pin_memory=run.device.type == "cuda")
+    loader = training_loader(run.items, run.sampler(start), settings.data.workers, pin_memory=run.device.type == "cuda")
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / SETTINGS, to_yaml(settings))
-    sinks: list[Sink] = [
-        JsonLines(folder / "metrics.jsonl", start),
-        TensorBoard(folder / "tensorboard", start),
-        Terminal(run.total_steps, start),
-    ]
-    outcome = Outcome(start, run.total_steps, run)
     unreadable: dict[int, str] = {}
-    started = row_began = time.perf_counter()
-    began = start
     run.task.train()
-    with caught_signals() as caught, closing(batches_of(loader)) as batches:
-        try:
-            for step, batch in enumerate(batches, start):
+    with (
+        caught_signals() as caught,
+        Records(run, ema, progress, folder, start_from) as records,
+        closing(batches_of(loader)) as batches,
+    ):
+        started = row_began = time.perf_counter()
+        began = start
+        stop = bool(unanswered) and not ask(unanswered, outcome, progress, records, caught)
+        while outcome.step < run.total_steps and not stop:
+            try:
+                batch = next(batches)
                 note_unreadable(run, batch, unreadable)
-                scalars, finite = training_step(run, batch, step)
-                progress.add(scalars, finite)
-                if ema:
-                    ema.update(run.task.published(), step, finite)
-
-                done = outcome.step = step + 1
-                last = done == run.total_steps
-                rows: list[Row] = []
-                if last or done % settings.train.log_every == 0:
-                    seconds = time.perf_counter() - row_began
-                    rows.append(training_row(run, progress, done, seconds / (done - began)))
-                    stop_if_diverged(run, progress, done)
-                if due := evaluators_due(run, done):
-                    before = time.perf_counter()
-                    results = evaluate(run, due, ema)
-                    seconds = time.perf_counter() - before
-                    outcome.evaluating += seconds
-                    outcome.results |= results
-                    row = evaluation_row(results, done, progress, settings.select)
-                    rows.append({**row, "time/evaluation": seconds})
-                for row in rows:
-                    for sink in sinks:
-                        sink.write(row)
-                if rows:
-                    row_began, began = time.perf_counter(), done
-                best = any(row.get("best") for row in rows)
-                if last or caught or best or done % settings.train.checkpoint_every == 0:
-                    save(run, ema, progress, folder, done, rows, must=bool(last or caught))
-                if caught:
-                    outcome.signal = caught[0]
+            except Exception:
+                if outcome.step and not records.saved(outcome.step):
+                    records.save(outcome.step, evaluated=True)
+                if caught.number:  # which ended the workers before they could ignore it
                     break
-        finally:
-            for sink in sinks:
-                sink.close()
+                raise
+            scalars, finite = training_step(run, batch, outcome.step)
+            progress.add(scalars, finite)
+            if ema:
+                ema.update(run.task.published(), outcome.step, finite)
+
+            done = outcome.step = outcome.step + 1
+            records.look()
+            last = done == run.total_steps
+            if last or done % settings.train.log_every == 0:
+                seconds = time.perf_counter() - row_began
+                row = training_row(run, progress, done, seconds / (done - began))
+                stop_if_diverged(run, progress, done)
+                records.write(row)
+                row_began, began = time.perf_counter(), done
+            due, stop = evaluators_due(run, done), bool(caught.number)
+            if last or due or stop or done % settings.train.checkpoint_every == 0:
+                records.save(done, evaluated=not due, must=last or stop)
+            if due:
+                stop = not ask(due, outcome, progress, records, caught)
+                row_began, began = time.perf_counter(), done
+    outcome.signal = caught.number
     outcome.seconds = time.perf_counter() - started
     if outcome.evaluating:
         share = outcome.evaluating / outcome.seconds
         log.info("%.0f s, of which evaluations took %.0f s (%.1f %%)", outcome.seconds, outcome.evaluating, 100 * share)
     return outcome
+
+
+def ask(due: list[Evaluator], outcome: Outcome, progress: Progress, records: Records, caught: Caught) -> bool:
+    """Asks the evaluators that are due at ``outcome.step``, whose checkpoint is being written, and notes the answers.
+
+    Returns False where a signal left them unanswered. So does an evaluator's error, which is raised: a resume asks
+    again.
+    """
+    run, step = outcome.run, outcome.step
+    before = time.perf_counter()
+    try:
+        with caught.interrupting():
+            results = evaluate(run, due, outcome.ema)
+    except InterruptedBySignal:
+        return False
+    except Exception:
+        log.error("the evaluation after step %d failed; the same command asks again, and goes on from there", step)
+        raise
+    seconds = time.perf_counter() - before
+    outcome.evaluating += seconds
+    outcome.results |= results
+    row = evaluation_row(results, step, progress, run.settings.select, records.saved(step))
+    records.evaluated(step, {**row, "time/evaluation": seconds})
+    return True
 
 
 def training_row(run: Run, progress: Progress, done: int, seconds_a_step: float) -> Row:
@@ -164,15 +194,26 @@ def evaluate(run: Run, evaluators: list[Evaluator], ema: MovingAverage | None) -
     """
     how = How(run.device, run.settings.train.batch_size, run.settings.data.workers, amp=run.precision == "bf16")
     published = run.task.published()
-    results: dict[str, Result] = {}
     with averaged(published, ema):
-        of_average = [e for e in evaluators if not e.whole_task or published is run.task]
-        results |= {e.name: e.result(run.task, how) for e in of_average}
-    return results | {e.name: e.result(run.task, how) for e in evaluators if e.name not in results}
+        results = answers(run, (e for e in evaluators if not e.whole_task or published is run.task), how)
+    return results | answers(run, (e for e in evaluators if e.name not in results), how)
 
 
-def evaluation_row(results: dict[str, Any], done: int, progress: Progress, select: str | None) -> Row:
-    """The results as a row, and whether they are the best so far."""
+def answers(run: Run, evaluators: Iterable[Evaluator], how: How) -> dict[str, Result]:
+    """Each evaluator's result, on the weights as they are; an error begins with its name."""
+    results = {}
+    for evaluator in evaluators:
+        try:
+            results[evaluator.name] = evaluator.result(run.task, how)
+        except FacetxError as error:
+            raise type(error)(f"evaluator {evaluator.name}: {own_words(error)}") from error
+    return results
+
+
+def evaluation_row(
+    results: Mapping[str, Result], done: int, progress: Progress, select: str | None, saved: bool = True
+) -> Row:
+    """The results as a row, and whether they are the best so far, which only what is ``saved`` can be."""
     row: Row = {"step": done}
     for name, result in results.items():
         row |= {f"{name}/{key}": value for key, value in result.summary().items()}
@@ -181,8 +222,8 @@ def evaluation_row(results: dict[str, Any], done: int, progress: Progress, selec
             raise ConfigError(
                 f"select: {select!r} is not measured; there are {', '.join(k for k in row if k != 'step')}"
             )
-        row["best"] = row[select] > progress.best
-        progress.best = max(progress.best, row[select])
+        row["best"] = saved and row[select] > progress.best
+        progress.best = row[select] if row["best"] else progress.best
     return row
 
 

@@ -1,20 +1,23 @@
 """A run and its folder: settings, log, checkpoints, metrics, pictures."""
 
 import logging
+import shutil
 from pathlib import Path
 
-from facetx.checkpoints.format import Checkpoint, find_checkpoint
+from facetx.checkpoints.format import Checkpoint, find_checkpoint, folder_of, steps_in
+from facetx.checkpoints.meta import DamagedError
 from facetx.config import Settings
-from facetx.errors import ConfigError
+from facetx.errors import ConfigError, FacetxError
+from facetx.files import draft_place, lock
 from facetx.plots.pictures import write_pictures
-from facetx.training.loop import SETTINGS, Outcome, train
+from facetx.training.loop import SETTINGS, Outcome, evaluate, train
 from facetx.training.sinks import read_rows
 
 log = logging.getLogger("facetx")
 
 
-def start_run(settings: Settings, folder: str | Path, resume: str = "auto") -> Outcome:
-    """Trains in ``folder``, new or taken up again, and draws its pictures.
+def start_run(settings: Settings, folder: str | Path, resume: str = "auto", with_changes: bool = False) -> Outcome:
+    """Trains in ``folder``, new or taken up again, and draws its pictures. One process at a time can do so.
 
     Args:
         settings: Of the run.
@@ -22,20 +25,43 @@ def start_run(settings: Settings, folder: str | Path, resume: str = "auto") -> O
             stays as it is where no step is left to train, or none can begin.
         resume: "auto" goes on where the folder's run stopped, or begins it; "never" wants an empty folder; anything
             else is the path of a checkpoint, or of another run, to go on from in an empty folder.
+        with_changes: Go on with settings, or data, that make it another run, which is an error otherwise.
 
     Raises ``FacetxError`` for what the user can mend.
     """
     folder = Path(folder)
-    checkpoint = find_start(folder, resume)
-    if checkpoint:
-        log.info("going on from %s, step %d", checkpoint.path, checkpoint.step)
-    outcome = train(settings, folder, checkpoint)
-    pictures, metrics = folder / "pictures", folder / "metrics.jsonl"
-    went_on = not checkpoint or outcome.step > checkpoint.step
-    if went_on or (metrics.exists() and not pictures.exists()):  # or it was killed before it drew them
-        rows = read_rows(metrics)
-        write_pictures(pictures, rows, outcome.results, outcome.run.evaluators)
+    checkpoint = find_start(folder, resume)  # a first look, before anything is written
+    folder.resolve().parent.mkdir(parents=True, exist_ok=True)
+    with lock(folder.resolve()):
+        checkpoint = find_start(folder, resume)
+        if checkpoint:
+            log.info("going on from %s, step %d", checkpoint.path, checkpoint.step)
+        outcome = train(settings, folder, checkpoint, with_changes)
+        went_on = checkpoint is None or outcome.step > checkpoint.step or outcome.results
+        if went_on or ((folder / "metrics.jsonl").exists() and not (folder / "pictures").exists()):
+            draw(folder, outcome)
     return outcome
+
+
+def draw(folder: Path, outcome: Outcome) -> None:
+    """The pictures of a run, all of them or none; those of a run that was killed before it drew them, too.
+
+    A disk that takes them not, or an evaluator that fails, is told in the log, and costs the pictures alone.
+    """
+    pictures = folder / "pictures"
+    draft = draft_place(pictures)
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        run = outcome.run
+        if not outcome.results and not outcome.signal and outcome.step == outcome.total_steps:
+            outcome.results = evaluate(run, run.evaluators, outcome.ema)
+        write_pictures(draft, read_rows(folder / "metrics.jsonl"), outcome.results, run.evaluators)
+        if draft.exists():
+            shutil.rmtree(pictures, ignore_errors=True)
+            draft.rename(pictures)
+    except (OSError, FacetxError) as error:
+        log.warning("%s: could not be drawn (%s); the same command tries again", pictures, error)
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def find_start(folder: Path, resume: str) -> Checkpoint | None:
@@ -46,9 +72,21 @@ def find_start(folder: Path, resume: str) -> Checkpoint | None:
     if resume == "auto":
         if content and not (folder / SETTINGS).exists():
             raise ConfigError(f"{folder}: is not empty and no run of facetx; choose another --run-dir")
-        return find_checkpoint(folder) if (folder / "checkpoints").is_dir() else None
+        return _last_of(folder) if content else None
     if content:
         raise ConfigError(
             f"{folder}: is not empty; go on with --resume auto, choose another --run-dir, or move the folder away"
         )
-    return None if resume == "never" else find_checkpoint(resume)
+    return None if resume == "never" else find_checkpoint(resume, state=True)
+
+
+def _last_of(folder: Path) -> Checkpoint | None:
+    """The last whole checkpoint of a run; None, which the log says, where it was ended before its first one."""
+    problem = "it has none yet"
+    if steps_in(folder_of(folder)):
+        try:
+            return find_checkpoint(folder, state=True)
+        except DamagedError as error:
+            problem = str(error)
+    log.warning("%s: begins anew, since there is no whole checkpoint to go on from: %s", folder, problem)
+    return None

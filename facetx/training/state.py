@@ -1,22 +1,33 @@
-"""What a run must remember, and how it is put into a checkpoint and taken out again."""
+"""What a run must remember, and how it is put into a checkpoint and taken out again.
 
-import logging
+A checkpoint's weights are what the task publishes, or their moving average. Its state has, by name,
+
+- ``task``: the task's state dict; without what is published, unless an average is published in its place,
+- ``averaged``: whether it is,
+- ``moments``: for each trained parameter what the optimizer keeps of it, None before its first gradient,
+- ``progress``: the open row of metrics and the counts of bad steps.
+
+Each part says by its own state dict what must be there. All is compared by names, shapes and types before anything is
+loaded: fused optimizers write beyond the end of moments that are too small.
+"""
+
 import math
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from facetx.checkpoints.format import Checkpoint, load_weights, point, prune, save_checkpoint
-from facetx.config import differences
-from facetx.errors import CheckpointError
-from facetx.optim import MovingAverage
+from facetx.checkpoints.format import Checkpoint
+from facetx.checkpoints.weights import check_fit, load_weights
+from facetx.config import create
+from facetx.errors import CheckpointError, some
+from facetx.optim import OPTIMIZERS, MovingAverage
 from facetx.training.build import Run
 from facetx.training.sinks import Row
 
-log = logging.getLogger("facetx")
+_PARTS = {"task": dict, "averaged": bool, "moments": dict, "progress": dict}
 
 
 @dataclass
@@ -45,81 +56,142 @@ class Progress:
         self.sums, self.counted = {}, torch.zeros_like(self.counted)
         return {**row, "train/skipped": int(self.skipped)}
 
+    def state(self) -> dict[str, Any]:
+        """Plain values."""
+        counts = {name: float(getattr(self, name)) for name in ("counted", "skipped", "bad_in_a_row", "best")}
+        return {"sums": {name: float(value) for name, value in self.sums.items()}, **counts}
 
-def save(
-    run: Run, ema: MovingAverage | None, progress: Progress, folder: Path, done: int, rows: list[Row], must: bool
-) -> None:
-    """Writes a checkpoint. A disk that is full for the moment does not stop a run, unless it ``must`` be written."""
+    def load(self, state: Mapping[str, Any], device: torch.device, where: str) -> None:
+        """Takes up what ``state`` gave. Raises ``CheckpointError`` where it is something else."""
+        numbers = [*state["sums"].values()] if isinstance(state.get("sums"), dict) else [None]
+        numbers += [value for name, value in state.items() if name != "sums"]
+        if state.keys() != self.state().keys() or not all(isinstance(n, float) for n in numbers):
+            raise CheckpointError(f"{where}: its progress is damaged, it has {some(state)}")
+        self.sums = {name: torch.tensor(value, device=device) for name, value in state["sums"].items()}
+        self.best = state["best"]
+        self.counted, self.skipped, self.bad_in_a_row = (
+            torch.tensor(state[name], device=device) for name in ("counted", "skipped", "bad_in_a_row")
+        )
+
+
+def weights_and_state(
+    run: Run, ema: MovingAverage | None, progress: Progress
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What is published, and all else that an exact resume needs; see the head of this file."""
+    task = run.task.state_dict()
+    published = _published(run)
     state = {
-        "task": run.task.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "ema": ema.state if ema else None,
-        "progress": vars(progress),
+        "task": task if ema else {name: value for name, value in task.items() if name not in published},
+        "averaged": ema is not None,
+        "moments": moments_of(run.optimizer),
+        "progress": progress.state(),
     }
-    metrics = {k: v for row in rows for k, v in row.items()}
-    meta = {
-        "settings": run.settings.model_dump(mode="json"),
-        "input": run.backbone.contract.as_dict(),
-        "data": asdict(run.dataset.description()),
-        "metrics": metrics,
-        "torch": torch.__version__,
-    }
-    weights = ema.state if ema else run.task.published().state_dict()
-    checkpoints = folder / "checkpoints"
-    try:
-        checkpoint = save_checkpoint(checkpoints, done, weights, state, meta)
-    except CheckpointError as error:
-        if must:
-            raise
-        log.warning("%s", error)
-        return
-    if metrics.get("best"):
-        point(checkpoints, "BEST", checkpoint.path.name)
-    prune(checkpoints, run.settings.train.keep)
+    return (ema.state if ema else run.task.published().state_dict()), state
 
 
-def restore(run: Run, ema: MovingAverage | None, progress: Progress, checkpoint: Checkpoint) -> int:
-    """Takes everything up where the checkpoint left it, and returns its step."""
-    ours = run.settings.model_dump(mode="json")
-    changed = [f"{k}: {a} -> {b}" for k, a, b in differences(checkpoint.meta["settings"], ours)]
-    if changed:
-        log.warning(
-            "settings differ from the checkpoint's, so this is not the run that it began: %s", "; ".join(changed)
-        )
-    if checkpoint.step >= run.total_steps:
-        log.warning("%s has all %d steps already", checkpoint.path, run.total_steps)
-    state = checkpoint.state()
-    before = [head["name"] for head in checkpoint.meta["settings"]["head"]]
-    if "center_loss" not in before and "center_loss" in [head.name for head in run.settings.head]:
-        raise CheckpointError(
-            f"{checkpoint.path}: trained without center_loss, whose centers must follow the embeddings from the first "
-            "step; it cannot be switched on later. Begin a new run with it; model.init_from takes the backbone along"
-        )
-    load_weights(run.task, state["task"], str(checkpoint.path))
-    restore_optimizer(run, state["optimizer"], checkpoint)
-    if ema:
-        if state["ema"] is None:
-            raise CheckpointError(f"{checkpoint.path}: has no moving average; set optim.ema: null to resume from it")
-        for name, value in state["ema"].items():
-            ema.state[name].copy_(value)
-    vars(progress).update(state["progress"])
-    progress.sums = {k: v.to(run.device) for k, v in progress.sums.items()}
-    return checkpoint.step
+def restore(run: Run, ema: MovingAverage | None, progress: Progress, checkpoint: Checkpoint) -> None:
+    """Takes everything up where the checkpoint left it; nothing of it where one part does not fit.
 
-
-def restore_optimizer(run: Run, state: dict[str, Any], checkpoint: Checkpoint) -> None:
-    """Takes the optimizer's moments up; rates, decays and betas stay those of the settings.
-
-    Raises ``CheckpointError`` where the moments are of another optimizer, or of other parameters.
+    Raises ``CheckpointError`` that names what is missing, unexpected, or of another shape or type.
     """
-    optim = checkpoint.meta["settings"]["optim"]["name"]
-    groups = run.optimizer.param_groups
-    if optim != run.settings.optim.name or [g["names"] for g in state["param_groups"]] != [g["names"] for g in groups]:
-        raise CheckpointError(
-            f"{checkpoint.path}: its optimizer {optim} is another one, or trained other parameters; resume with its "
-            "optim.name, optim.layer_decay, model.freeze and model.lora, or begin a new run with model.init_from"
-        )
-    ours = [{key: value for key, value in group.items() if key != "params"} for group in groups]
-    run.optimizer.load_state_dict(state)
-    for group, own in zip(run.optimizer.param_groups, ours):
-        group.update(own)
+    where = str(checkpoint.path)
+    weights, state = checkpoint.weights(), checkpoint.state()
+    if wrong := [name for name, kind in _PARTS.items() if not isinstance(state.get(name), kind)]:
+        raise CheckpointError(f"{where}: its training state is incomplete: {some(wrong)} is missing or of another kind")
+    if ema and not state["averaged"]:
+        raise CheckpointError(f"{where}: has no moving average; set optim.ema: null to resume from it")
+    own = run.task.state_dict()
+    task = state["task"] if state["averaged"] else {**_under(run, weights), **state["task"]}
+    check_fit(own, task, where, _OTHER_PARTS)
+    if ema:
+        check_fit(ema.state, weights, where)
+    check_moments(run, state["moments"], where)
+    progress.load(state["progress"], run.device, where)
+
+    load_weights(run.task, task, where)
+    load_moments(run.optimizer, state["moments"])
+    if ema:
+        for name, value in weights.items():
+            ema.state[name].copy_(value)
+    same_question = checkpoint.meta.settings.model_dump(mode="json").get("select") == run.settings.select
+    progress.best = progress.best if same_question else -math.inf
+    metrics = checkpoint.meta.metrics
+    if same_question and metrics.get("best") is True:  # which was known after the state was written
+        progress.best = float(metrics.get(run.settings.select or "", progress.best))
+
+
+_OTHER_PARTS = (
+    "of another model than the settings build; what a part has learned from its first step cannot be missing, so none "
+    "is switched on later: begin a new run, model.init_from takes the backbone along"
+)
+
+
+def _published(run: Run) -> set[str]:
+    """The names in the task's state dict of what it publishes."""
+    return {*_under(run, run.task.published().state_dict())}
+
+
+def _under(run: Run, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is published, by its names in the task."""
+    module = run.task.published()
+    (prefix,) = (name for name, other in run.task.named_modules() if other is module)
+    return {f"{prefix}.{name}" if prefix else name: value for name, value in published.items()}
+
+
+def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any] | None]:
+    """What the optimizer keeps of each parameter, by its name; None before its first gradient."""
+    return {name: optimizer.state.get(parameter) or None for name, parameter in _named(optimizer).items()}
+
+
+def check_moments(run: Run, moments: Mapping[str, Any], where: str) -> None:
+    """Raises ``CheckpointError`` where moments are of another optimizer, or of other parameters."""
+    own = _named(run.optimizer)
+    asked = "resume with its optim.name and model.freeze, or begin a new run with model.init_from"
+    check_fit(dict.fromkeys(own), dict.fromkeys(moments), where, f"its optimizer trained other parameters; {asked}")
+    tried: dict[tuple[int, torch.dtype], dict[str, Any]] = {}
+    for name, parameter in own.items():
+        key = (parameter.ndim, parameter.dtype)
+        tried[key] = tried[key] if key in tried else _tried(run, *key)
+        if moments[name] is not None:
+            kept = moments[name] if isinstance(moments[name], dict) else {"": moments[name]}
+            expected = {k: _as_for(value, parameter) for k, value in tried[key].items()}
+            check_fit(expected, kept, where, f"its optimizer is another one, see {name}; {asked}")
+
+
+_SIZES = (5, 7, 11, 13, 17, 19)
+"""Of the dimensions of a parameter to try an optimizer on; no two are equal, so that each is known again."""
+
+
+def _tried(run: Run, ndim: int, dtype: torch.dtype) -> dict[str, Any]:
+    """What the run's optimizer keeps of a parameter after one step, found by trying it on a small one."""
+    parameter = nn.Parameter(torch.zeros(_SIZES[:ndim], dtype=dtype))
+    parameter.grad = torch.ones_like(parameter)
+    groups = [{"params": [parameter], "names": ["tried"]}]
+    optimizer: torch.optim.Optimizer = create(OPTIMIZERS, run.settings.optim)(groups, lr=run.settings.optim.lr)
+    optimizer.step()
+    return dict(optimizer.state[parameter])
+
+
+def _as_for(value: Any, parameter: nn.Parameter) -> Any:
+    """What is kept of the small parameter, as it is kept of this one; a tensor without values."""
+    if not isinstance(value, Tensor):
+        return value
+    sizes = dict(zip(_SIZES, parameter.shape))
+    return torch.empty([sizes.get(size, size) for size in value.shape], dtype=value.dtype, device="meta")
+
+
+def load_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, dict[str, Any] | None]) -> None:
+    """Takes the optimizer's moments up; rates, decays and betas stay those of the settings."""
+    kept = {
+        number: optimizer.state.get(parameter) if moments[name] is None else moments[name]
+        for number, (name, parameter) in enumerate(_named(optimizer).items())
+    }
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": {n: s for n, s in kept.items() if s is not None}, "param_groups": groups})
+
+
+def _named(optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
+    """The parameters by their names, in the optimizer's order."""
+    return {
+        name: parameter for group in optimizer.param_groups for name, parameter in zip(group["names"], group["params"])
+    }

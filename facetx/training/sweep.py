@@ -20,17 +20,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from facetx.checkpoints.format import find_checkpoint, load_weights
 from facetx.config import Settings, differences, load_settings
+from facetx.data.workers import die_with_parent
 from facetx.errors import ConfigError, FacetxError, some
 from facetx.evaluators.verification import VerificationResult
 from facetx.files import write_file
 from facetx.nn.profile import parameter_count
 from facetx.plots.figures import plot_comparison, plot_distributions
 from facetx.tables import Table
-from facetx.training.build import Run, build
+from facetx.training.build import build
 from facetx.training.describe import describe_run
-from facetx.training.loop import SETTINGS, DivergedError, evaluate
+from facetx.training.loop import SETTINGS, evaluate
+from facetx.training.records import DivergedError
 from facetx.training.run import start_run
 from facetx.training.sinks import read_rows
 
@@ -146,6 +147,7 @@ def _in_a_process(settings: Settings, folder: Path) -> int:
 def _begin() -> int:
     """First in the new process: it leaves the terminal's group, so that Ctrl-C reaches it once, by way of us."""
     os.setsid()
+    die_with_parent()
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("facetx").setLevel(logging.INFO)
     return os.getpid()
@@ -176,10 +178,10 @@ def train_variant(settings_json: str, folder: Path) -> int:
         if outcome.signal:
             return outcome.signal
         run, results = outcome.run, outcome.results
+        if not results:  # it was killed after its last step, and before its facts were written
+            results = evaluate(run, run.evaluators, outcome.ema)
     except DivergedError as error:
         run, diverged = build(settings), str(error)
-    if not results and not diverged:  # it was killed after its last step, and before its facts were written
-        results = _results_of(run, folder)
     rows = [row for row in read_rows(folder / "metrics.jsonl") if "images" in row]
     speeds = [row["time/images_per_second"] for row in rows]
     facts = {
@@ -199,14 +201,6 @@ def train_variant(settings_json: str, folder: Path) -> int:
     np.savez_compressed(folder / SCORES, **arrays)
     write_file(folder / FACTS, json.dumps(facts, indent=1) + "\n")
     return 0
-
-
-def _results_of(run: Run, folder: Path) -> dict[str, Any]:
-    """The evaluators' results on the last checkpoint of a run."""
-    checkpoint = find_checkpoint(folder)
-    load_weights(run.task, checkpoint.state()["task"], str(checkpoint.path))
-    load_weights(run.backbone, checkpoint.weights(), str(checkpoint.path))  # a moving average, where there is one
-    return evaluate(run, run.evaluators, None)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from facetx.checkpoints import format as checkpoint_module
+from facetx.checkpoints import write as checkpoint_module
 from facetx.checkpoints.format import find_checkpoint
 from facetx.config import check_settings
 from facetx.data.sets.folder import ImageFolder
@@ -32,9 +32,9 @@ def test_it_learns_and_leaves_what_it_promises(small, tmp_path):
         assert Image.open(tmp_path / "pictures" / name).size[0] > 300
     assert list((tmp_path / "tensorboard").iterdir())
     meta = find_checkpoint(tmp_path).meta
-    assert meta["input"]["size"] == 32
-    assert meta["settings"]["optim"]["lr"] == 3e-3
-    assert meta["metrics"]["step"] == 60
+    assert meta.input.size == 32
+    assert meta.as_dict()["settings"]["optim"]["lr"] == 3e-3
+    assert meta.metrics["step"] == 60
 
 
 def test_the_best_checkpoint_stays(small, tmp_path, monkeypatch):
@@ -207,15 +207,19 @@ def test_a_network_that_does_not_run_is_said_before_the_first_step(small, tmp_pa
 
 
 def test_a_full_disk_is_said_and_costs_no_checkpoint(small, tmp_path, monkeypatch, caplog):
-    own = checkpoint_module.torch.save
+    own = checkpoint_module.save_checkpoint
     full = {8}
 
-    def save(state, path):
-        if any(f"step_{n:08d}" in str(path) for n in full):
-            raise OSError(28, "No space left on device")
-        own(state, path)
+    def save(folder, meta, *what):
+        with monkeypatch.context() as patch:
+            if meta.step in full:
+                patch.setattr(checkpoint_module.torch, "save", no_space)
+            return own(folder, meta, *what)
 
-    monkeypatch.setattr(checkpoint_module.torch, "save", save)
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "save_checkpoint", save)
     loop.train(settings_with(small), tmp_path)
     assert "step_00000008: could not be written" in caplog.text
     assert "No space left on device" in caplog.text

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from facetx.checkpoints.format import find_checkpoint, read_checkpoint
+from facetx.checkpoints.write import Writer
 from facetx.config import check_settings, load_settings
 from facetx.errors import CheckpointError, ConfigError
 from facetx.training import loop, start_run
@@ -28,8 +29,8 @@ def with_(settings: dict, **sections) -> dict:
     return out
 
 
-def run(raw: dict, folder: Path, resume: str = "auto"):
-    return start_run(check_settings(raw), folder, resume)
+def run(raw: dict, folder: Path, resume: str = "auto", with_changes: bool = False):
+    return start_run(check_settings(raw), folder, resume, with_changes)
 
 
 def killed_run(raw: dict, folder: Path, step: int, where: str) -> None:
@@ -38,23 +39,21 @@ def killed_run(raw: dict, folder: Path, step: int, where: str) -> None:
     def die(*_):
         os.kill(os.getpid(), signal.SIGKILL)
 
+    own_step, own_save = loop.training_step, Writer.save
+
+    def until_then(run, batch, now):
+        return die() if now == step else own_step(run, batch, now)
+
+    def save_half(self, meta, weights, state):
+        if meta.step == step:
+            os.replace = die
+        own_save(self, meta, weights, state)
+
     def target():
-        own = getattr(loop, where)
-
-        def until_then(*args):
-            now = args[2] if where == "training_step" else args[4]
-            return die() if now == step else own(*args)
-
-        def save_half(*args, **kwargs):
-            import facetx.checkpoints.format as checkpoint
-
-            checkpoint.os.replace = die
-            return own(*args, **kwargs)
-
         if where == "training_step":
             loop.training_step = until_then
         else:
-            loop.save = lambda *a, **k: save_half(*a, **k) if a[4] == step else own(*a, **k)
+            Writer.save = save_half
         run(raw, folder)
 
     process = multiprocessing.get_context("fork").Process(target=target)
@@ -157,19 +156,27 @@ def test_a_signal_ends_the_step_and_writes_a_checkpoint(small, straight, tmp_pat
 
 def test_a_damaged_checkpoint_is_passed_over_and_said_so(small, straight, tmp_path, caplog):
     run(with_(small, train={"steps": 8}), tmp_path / "run")
-    whole = tmp_path / "run/checkpoints/step_00000008/train.pt"
+    whole = tmp_path / "run/checkpoints/step_00000008/state.pt"
     whole.write_bytes(whole.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="step_00000008: train.pt is missing or damaged"):
+    with pytest.raises(CheckpointError, match="step_00000008: state.pt is missing or damaged"):
         read_checkpoint(whole.parent)
     assert find_checkpoint(tmp_path / "run").step == 6
-    assert "train.pt is missing or damaged; using step_00000006 instead" in caplog.text
+    assert "state.pt is missing or damaged; using step_00000006 instead" in caplog.text
 
 
 def test_going_on_with_other_settings_is_said(small, tmp_path, caplog):
     run(with_(small, train={"steps": 4}), tmp_path / "run")
-    run(with_(small, train={"steps": 8}, optim={"lr": 2e-3}), tmp_path / "run")
-    assert "optim.lr: 0.001 -> 0.002" in caplog.text
-    assert "train.steps: 4 -> 8" in caplog.text
+    other = with_(small, train={"steps": 8}, optim={"lr": 2e-3})
+    with pytest.raises(
+        ConfigError, match=r"another run:\n  optim.lr: 0.001 -> 0.002\nChoose a new --run-dir"
+    ) as caught:
+        run(other, tmp_path / "run")
+    assert "--resume-with-changes" in str(caught.value)
+    assert "train.steps" not in str(caught.value)
+    assert find_checkpoint(tmp_path / "run").step == 4
+    run(other, tmp_path / "run", with_changes=True)
+    assert "going on with other settings: optim.lr: 0.001 -> 0.002; train.steps: 4 -> 8" in caplog.text
+    assert find_checkpoint(tmp_path / "run").step == 8
 
 
 def test_settings_are_written_only_with_what_they_trained(small, tmp_path):
@@ -183,38 +190,43 @@ def test_settings_are_written_only_with_what_they_trained(small, tmp_path):
     began = (folder / "settings.yaml").read_bytes()
     assert load_settings(folder / "settings.yaml") == check_settings(raw)
     with pytest.raises(CheckpointError, match="of another model"):
-        run(with_(raw, model={"lora": None}, train={"steps": 8}), folder)
+        run(with_(raw, model={"lora": None}, train={"steps": 8}), folder, with_changes=True)
     assert (folder / "settings.yaml").read_bytes() == began
 
 
 def test_a_finished_run_that_is_started_again_stays_as_it_is(small, tmp_path, monkeypatch):
     drawn = []
 
-    def draw(folder, *_):
-        drawn.append(folder)
+    def draw(folder, rows, results, evaluators):
+        drawn.append([*results])
         folder.mkdir()
 
     monkeypatch.setattr("facetx.training.run.write_pictures", draw)
     run(small, tmp_path / "run")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
-    outcome = run(with_(small, optim={"lr": 2e-3}), tmp_path / "run")
+    outcome = run(with_(small, train={"log_every": 6}), tmp_path / "run")
     assert (outcome.step, outcome.results) == (12, {})
+    with pytest.raises(ConfigError, match="optim.lr: 0.001 -> 0.002"):
+        run(with_(small, optim={"lr": 2e-3}), tmp_path / "run")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
-    assert drawn == [tmp_path / "run/pictures"]
+    assert drawn == [["val"]]
 
     run(small, tmp_path / "new", str(tmp_path / "run"))
     assert not (tmp_path / "new").exists()
 
     (tmp_path / "run/pictures").rmdir()  # as if it had been killed before it drew them
     run(small, tmp_path / "run")
-    assert len(drawn) == 2
+    assert drawn == [["val"], ["val"]]
+    assert (tmp_path / "run/pictures").is_dir()
 
 
 def test_a_checkpoint_of_another_model_is_refused(small, tmp_path):
     run(with_(small, train={"steps": 4}), tmp_path / "run")
     other = with_(small, model={"args": {**small["model"]["args"], "mlp_dim": 48, "depth": 2}})
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(ConfigError, match="model.args.depth: 1 -> 2"):
         run(other, tmp_path / "run")
+    with pytest.raises(CheckpointError) as caught:
+        run(other, tmp_path / "run", with_changes=True)
     message = str(caught.value)
     assert "of another model" in message
     assert "missing (11)" in message  # the second block's parameters

@@ -79,7 +79,7 @@ def test_the_facts_are_those_of_the_runs(done, variants):
     folder, comparison = done
     assert comparison.signal == 0
     for name, facts in comparison.variants.items():
-        row = find_checkpoint(folder / name).meta["metrics"]
+        row = find_checkpoint(folder / name).meta.metrics
         assert facts["results"]["pairs"]["accuracy"] == row["pairs/accuracy"]
         assert facts["images"] == 48
         assert facts["images_per_second"] > 0

@@ -1,0 +1,87 @@
+"""Child processes: they leave signals to the process that made them, and die with it."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator, Sequence
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
+
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from facetx.errors import FacetxError
+
+T = TypeVar("T")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""They ask a run to end. The terminal, a scheduler and a container send them to every process of it."""
+_PR_SET_PDEATHSIG = 1
+
+
+class WorkerError(FacetxError):
+    """A process that reads was killed from outside."""
+
+
+def reading_process(worker: int = 0) -> None:
+    """First in each process that reads, forked or spawned: the trainer needs it after a signal too, to end its step."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    die_with_parent()
+
+
+def die_with_parent() -> None:
+    """Has the system kill this process when the one that made it is dead, however that came (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    parent = parent_process()
+    if parent is not None and os.getppid() != parent.pid:  # it died before this was asked for
+        os._exit(1)
+
+
+def batches_of(loader: DataLoader[T]) -> Generator[T, None, None]:
+    """The loader's batches; its workers end with the iteration, also where an error or a ``close`` ends it.
+
+    Raises ``WorkerError``, between two batches and never elsewhere, where a worker has been killed.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    iterator = iter(loader)
+    if loader.num_workers and threading.current_thread() is threading.main_thread():
+        # PyTorch would raise as soon as one dies, even in the middle of an optimizer step. It looks at each batch, too.
+        signal.signal(signal.SIGCHLD, before)
+    try:
+        yield from iterator
+    except RuntimeError as error:
+        if words := _killed(iterator):
+            raise WorkerError(words) from error
+        raise
+    finally:
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            # Else they live until the error that names the culprit is collected, and die noisily at exit.
+            iterator._shutdown_workers()
+            for process in _processes(iterator):
+                if process.is_alive():  # one that is stuck in a read, and ignores that it is asked to end
+                    process.kill()
+
+
+def _processes(iterator: Any) -> Sequence[BaseProcess]:
+    return iterator._workers if isinstance(iterator, _MultiProcessingDataLoaderIter) else []
+
+
+def _killed(iterator: Any) -> str:
+    """What happened to the first worker that is dead, and what helps; nothing where none is."""
+    codes = [process.exitcode for process in _processes(iterator) if process.exitcode]
+    if not codes:
+        return ""
+    end = "lower data.workers, or free some memory"
+    if codes[0] == -signal.SIGKILL:
+        return f"a loader worker was killed by the system, probably out of memory; {end}"
+    if codes[0] == -signal.SIGBUS:
+        return (
+            "a loader worker read where nothing is: the memory that processes share is full (/dev/shm; give a "
+            f"container more by --shm-size, or set data.workers: 0), or a file was cut while it was read; {end}"
+        )
+    how = f"signal {-codes[0]}" if codes[0] < 0 else f"exit code {codes[0]}"
+    return f"a loader worker ended unasked, by {how}; with data.workers: 0 the reason shows"
