@@ -167,7 +167,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(small, straight, tmp_pa
 def test_going_on_with_other_settings_is_said(small, tmp_path, caplog):
     run(with_(small, train={"steps": 4}), tmp_path / "run")
     other = with_(small, train={"steps": 8}, optim={"lr": 2e-3})
-    with pytest.raises(ConfigError, match=r"another run:\n  optim.lr: 0.001 -> 0.002\nChoose a new --run-dir") as caught:
+    with pytest.raises(
+        ConfigError, match=r"another run:\n  optim.lr: 0.001 -> 0.002\nChoose a new --run-dir"
+    ) as caught:
         run(other, tmp_path / "run")
     assert "--resume-with-changes" in str(caught.value)
     assert "train.steps" not in str(caught.value)
