@@ -1,5 +1,6 @@
 """State dicts: from files that others wrote, without running what may stand in them, and into modules they fit."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from facetx.errors import CheckpointError, some
+from facetx.nn.backbone import Backbone
 
-SUFFIXES = (".safetensors", ".npz", ".pt", ".pth")
-_WRAPPERS = ("state_dict", "model", "state_dict_backbone")
+SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".ckpt")
+# What a state dict stands under in files that hold more. Averaged weights come first: they are those with the published
+# numbers, and timm takes them too.
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
+_RAW = ("state_dict", "model", "state_dict_backbone", "net_state_dict")
+log = logging.getLogger("facetx")
 
 
 class NotFiniteError(CheckpointError):
@@ -22,9 +28,10 @@ class NotFiniteError(CheckpointError):
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The state dict in a file, on the CPU.
 
-    ``.safetensors`` and ``.npz`` hold tensors alone. A ``.pt`` or ``.pth`` is a pickle, and is read with PyTorch's
-    restricted unpickler, which knows tensors and plain values and calls nothing else. Where such a file has more than
-    the state dict, it is taken from under "state_dict", "model", or arcface_torch's "state_dict_backbone".
+    ``.safetensors`` and ``.npz`` hold tensors alone. A ``.pt``, ``.pth`` or ``.ckpt`` is a pickle, and is read with
+    PyTorch's restricted unpickler, which knows tensors and plain values and calls nothing else. Where such a file has
+    more than the state dict, it is taken from under "state_dict", "model", arcface_torch's "state_dict_backbone" or
+    the like. Where averaged weights (EMA) stand beside them, those are taken, and the log says so.
 
     Raises ``CheckpointError`` for a file that is missing, damaged, of another kind, or that holds Python objects.
     """
@@ -34,15 +41,26 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if path.suffix not in SUFFIXES:
         raise CheckpointError(f"{path}: weights are read from {', '.join(SUFFIXES)}; convert the file, or rename it")
     content = {".safetensors": read_safetensors, ".npz": _read_npz}.get(path.suffix, read_torch)(path)
-    for wrapper in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
+    while isinstance(content, dict) and (found := _state_dicts(content)):
+        if found[0] in _AVERAGED and (raw := [key for key in found if key in _RAW]):
+            log.warning(
+                "%s: has raw weights (%s) and averaged ones (%s); the averaged ones are taken. To take the others, "
+                "save them alone",
+                path,
+                raw[0],
+                found[0],
+            )
+        content = content[found[0]]
     if not isinstance(content, dict) or not content:
         raise CheckpointError(f"{path}: holds a {type(content).__name__} and no state dict (names -> tensors)")
     others = [name for name, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise CheckpointError(f"{path}: is no state dict (names -> tensors), there is also {some(others)}")
     return dict(content)
+
+
+def _state_dicts(content: dict[str, Any]) -> list[str]:
+    return [key for key in (*_AVERAGED, *_RAW) if isinstance(content.get(key), dict)]
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -81,16 +99,20 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], where: str) -
     Raises ``CheckpointError`` that lists missing, unexpected and misshaped keys apart, and ``NotFiniteError`` that
     names the tensors with NaN or infinite numbers.
     """
-    check_fit(module.state_dict(), weights, where)
+    if isinstance(module, Backbone):
+        weights = module.current_names(weights)
+    own = module.state_dict()
+    check_fit(own, weights, where)
     if bad := not_finite(weights):
         raise NotFiniteError(f"{where}: has NaN or infinite numbers in {some(bad)}; take weights from before they came")
-    module.load_state_dict(dict(weights))
+    own.update(weights)  # it says what version each module's names are of, as MNASNet wants to know
+    module.load_state_dict(own)
 
 
 def check_fit(own: Mapping[str, Any], given: Mapping[str, Any], where: str, what: str = "") -> None:
     """Raises ``CheckpointError`` that lists missing, unexpected and misshaped keys, and those of another type, apart.
 
-    Floating-point types count as one, since they are converted.
+    Floating-point types count as one, and so do integers, since they are converted.
     """
     missing = [k for k in own if k not in given]
     unexpected = [k for k in given if k not in own]
@@ -122,7 +144,7 @@ def tensors_in(values: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 def _kind(value: Any) -> Any:
     if not isinstance(value, Tensor):
         return type(value)
-    return "float" if value.is_floating_point() else value.dtype
+    return "float" if value.is_floating_point() else "bool" if value.dtype == torch.bool else "integer"
 
 
 def _type(value: Any) -> str:
