@@ -355,7 +355,7 @@ FORMATS = {
         "Split/FP/03/diff.txt", make_cfp("Split/FP/03/diff.txt"),
         lambda p: every_pair(read_cfp(p.parents[3], "FP"), p.parent), TEXT_WORDS,
     ),
-    "list": Format("x.txt", text("x.txt\t0\nx.txt 5\n"), lambda p: every_item(ImageList(str(p))), TEXT_WORDS),
+    "list": Format("x.txt", text("x.txt\t0\nx.txt 5\n", "1\tx.txt\t0\n", "4\t3.0\tx.txt\n"), lambda p: every_item(ImageList(str(p))), TEXT_WORDS),
     "celeba_attributes": Format("list_attr_celeba.txt", make_celeba("list_attr_celeba.txt"), read_celeba, TEXT_WORDS),
     "celeba_identity": Format("identity_CelebA.txt", make_celeba("identity_CelebA.txt"), read_celeba, TEXT_WORDS),
     "celeba_partition": Format(
