@@ -21,7 +21,13 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class Transform(ABC):
-    """Gives a new sample, and leaves the one that it gets as it is."""
+    """Gives a new sample, and leaves the one that it gets as it is.
+
+    Attributes:
+        sets_size: Whether it gives images of a size of its own, so that they need not be read at the model's.
+    """
+
+    sets_size: bool = False
 
     @abstractmethod
     def __call__(self, sample: Sample, rng: np.random.Generator, sides: Sides = NO_SIDES) -> Sample:
@@ -117,6 +123,8 @@ class RandomCrop(Geometric):
         scale: Smallest and largest share of the largest square's area.
     """
 
+    sets_size = True
+
     def __init__(self, size: int, scale: tuple[float, float] = (0.7, 1.0)):
         if not 0 < scale[0] <= scale[1] <= 1:
             raise DataError(f"scale must be two shares in 0..1, the smaller first, got {scale}")
@@ -135,6 +143,8 @@ class CenterCrop(Geometric):
         size: Pixels a side of what is cut out, and not resized.
     """
 
+    sets_size = True
+
     def __init__(self, size: int):
         self.size = size
 
@@ -151,6 +161,8 @@ class Resize(Geometric):
     Args:
         size: Pixels a side.
     """
+
+    sets_size = True
 
     def __init__(self, size: int):
         self.size = size

@@ -27,10 +27,11 @@ from facetx.data.transforms import TRANSFORMS
 from facetx.errors import ConfigError, DataError, some
 from facetx.evaluators import EVALUATORS, Evaluator, args_with_size, build_evaluator
 from facetx.evaluators.classification import Classification
+from facetx.heads import JointHead
 from facetx.nn.backbone import Backbone
 from facetx.nn.device import pick_device
 from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, layer_rates, parameter_groups
-from facetx.tasks import Task
+from facetx.tasks import Recognition, Task
 
 log = logging.getLogger("facetx")
 
@@ -76,7 +77,9 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     device = pick_device(settings.device)
     torch.manual_seed(settings.seed)
     backbone = build_backbone(settings.model, InputContract(**start_from.meta["input"]) if start_from else None)
-    dataset = open_dataset(settings.data, backbone.contract.size)
+    transforms = [create(TRANSFORMS, t) for t in settings.data.transforms]
+    sized = any(transform.sets_size for transform in transforms)
+    dataset = open_dataset(settings.data, None if sized else backbone.contract.size)
     check_labels(dataset)
     task = build_task(settings.task, settings.head, backbone, dataset.description(), settings.model.freeze).to(device)
 
@@ -93,7 +96,6 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     if settings.select is not None and settings.select.split("/")[0] not in names:
         raise ConfigError(f"select: {settings.select!r} is no value of an evaluator; they are {', '.join(names)}")
 
-    transforms = [create(TRANSFORMS, t) for t in settings.data.transforms]
     items = TrainingItems(dataset, transforms, settings.seed, backbone.contract.size, task.needs)
     rates = None
     if settings.optim.layer_decay is not None:
@@ -105,7 +107,7 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     steps_per_epoch = order.steps(dataset.labels, settings.train.batch_size)
     if task.needs_pairs:
         first = islice(order.epoch(dataset.labels, settings.train.batch_size, settings.seed, 0), 20)
-        check_pairs(dataset.labels[np.stack(list(first))], settings)
+        check_pairs(dataset.labels[np.stack(list(first))], task, settings)
     total = settings.train.steps or math.ceil((settings.train.epochs or 0) * steps_per_epoch)
     if settings.schedule.warmup_steps >= total:
         raise ConfigError(
@@ -136,8 +138,8 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     )
 
 
-def open_dataset(part: Part, size: int) -> FaceDataset:
-    """A data set, whose images are resized to the model's size unless its arguments say another."""
+def open_dataset(part: Part, size: int | None) -> FaceDataset:
+    """A data set, whose images are resized to the model's size, if that is given and its arguments say no other."""
     args = args_with_size(DATASETS, part.name, part.args, size)
     return create(DATASETS, Part(name=part.name, args=args))
 
@@ -170,12 +172,15 @@ def check_labels(dataset: Any) -> None:
         )
 
 
-def check_pairs(labels: np.ndarray, settings: Settings) -> None:
+def check_pairs(labels: np.ndarray, task: Task, settings: Settings) -> None:
     """Raises ``ConfigError`` where most images of the batches ``labels`` (batches, B) are alone of their identity."""
     others = (labels[:, :, None] == labels[:, None, :]).sum(2) - 1  # (batches, B)
     share = float((others > 0).mean())
     if share < 0.5:
-        heads, sampler = " + ".join(h.name for h in settings.head), settings.data.sampler.name
+        joint = task.head if isinstance(task, Recognition) and isinstance(task.head, JointHead) else None
+        wants = [head.needs_pairs for head in joint.heads] if joint else [True] * len(settings.head)
+        heads = " and ".join(part.name for part, want in zip(settings.head, wants) if want) or settings.task.name
+        sampler = settings.data.sampler.name
         raise ConfigError(
             f"head {heads}: learns from images of one identity in a batch, but with the sampler {sampler!r} only "
             f"{share:.0%} of them have such a partner; set data.sampler to {{name: identities, args: {{images: 4}}}}"

@@ -10,6 +10,7 @@ from conftest import shared
 from facetx.backbones import BACKBONES
 from facetx.backbones.importers import IMPORTERS
 from facetx.errors import CheckpointError
+from facetx.evaluators.base import How
 from facetx.evaluators.builders import lfw
 from facetx.evaluators.embedding import embed_views
 from facetx.metrics.verification import cosine_scores, tenfold_accuracy
@@ -56,11 +57,11 @@ def test_published_weights_give_their_published_accuracy_on_lfw(trained_mobilefa
     evaluator = lfw(str(shared("data/lfw/images")), str(shared("data/lfw/pairs.txt")))
     seen = {}
 
-    def embed(*args, indices, **how):
-        seen["views"], seen["items"] = embed_views(*args, indices=indices, **how), indices
+    def embed(*args, indices, **more):
+        seen["views"], seen["items"] = embed_views(*args, indices=indices, **more), indices
         return seen["views"]
 
-    result = evaluator.result(model, batch_size=16, embed=embed)
+    result = evaluator.result(model, How(batch_size=16, embed=embed))
     numbers = [result.accuracy.mean, result.accuracy.std, result.accuracy.se, result.auc]
     assert [round(100 * x, 2) for x in numbers] == pytest.approx([99.10, 0.39, 0.13, 99.88], abs=0.015)
     assert result.summary()["tar@far=1e-3"] == pytest.approx(0.9697, abs=0.0004)

@@ -32,6 +32,7 @@ def variants(faces, tmp_path_factory):
             {"name": "classification", "every": 4, "args": {**split, "part": "all"}},
             {
                 "name": "folder_pairs",
+                "allow_overlap": True,
                 "args": {"root": str(faces), "part": "all", "folds": 2, "pairs_per_fold": 5, "name": "pairs"},
             },
         ],
