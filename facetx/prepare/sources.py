@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.formats.codec import decode_image, encode_png, image_suffix
-from facetx.data.lists.folders import EXTENSIONS
+from facetx.data.lists.folders import list_identities
 from facetx.data.lists.image_lists import read_names
 from facetx.data.lists.landmarks import read_landmarks
 from facetx.data.lists.pairs import Pairs, beside_bin, pairs_of_bin, read_pairs
@@ -31,8 +31,6 @@ from facetx.metrics.verification import contiguous_folds
 
 PLAIN = re.compile(r"(?!\.{1,2}/)[^/\\\0\n]+/(?!\.{1,2}$)[^/\\\0\n]+")
 """``identity/file``, which leads nowhere else when it is joined to a folder."""
-BESIDE = ("landmarks.csv", "pairs.txt")
-"""What is written into a folder besides the images."""
 FOLDS = 10
 """Of a ``.bin`` that no folds are known of: InsightFace's evaluation takes so many contiguous parts."""
 
@@ -150,36 +148,16 @@ def open_source(
 
 
 def _folder(root: Path) -> Source:
-    identities: list[str] = []
-    labels: list[int] = []
-    names: list[str] = []
-    skipped: dict[str, str] = {}
-    for folder in sorted(root.iterdir()):
-        if not folder.is_dir():
-            if folder.suffix.lower() in EXTENSIONS:
-                skipped[folder.name] = "in no identity's folder"
-            elif folder.name not in BESIDE:
-                skipped[folder.name] = "not a folder of an identity"
-            continue
-        files = []
-        for p in sorted(folder.iterdir()):
-            if p.suffix.lower() in EXTENSIONS:
-                files.append(p.name)
-            else:
-                why = "a folder inside an identity's" if p.is_dir() else f"not one of {', '.join(sorted(EXTENSIONS))}"
-                skipped[f"{folder.name}/{p.name}"] = why
-        if not files:
-            skipped[folder.name] = "holds no image"
-            continue
-        names += [f"{folder.name}/{file}" for file in files]
-        labels += [len(identities)] * len(files)
-        identities.append(folder.name)
+    listing = list_identities(root)
+    identities = list(listing.images)
+    labels = np.repeat(np.arange(len(identities)), [len(files) for files in listing.images.values()])
+    names = [f"{who}/{file}" for who, files in listing.images.items() for file in files]
     if not names:
         raise DataError(f"{root}: holds no images; expected {root}/<identity>/<image>")
     paths = [root / name for name in names]
     source = Source(
-        "folder", root, [*paths, root / "pairs.txt"], identities, np.array(labels), names,
-        lambda i: read_file(paths[i]), lambda i: str(paths[i]), paths=paths, skipped=skipped,
+        "folder", root, [*paths, root / "pairs.txt"], identities, labels, names,
+        lambda i: read_file(paths[i]), lambda i: str(paths[i]), paths=paths, skipped=listing.left_out,
     )  # fmt: skip
     return replace(source, pairs=_pairs_in(root / "pairs.txt", source))
 

@@ -1,7 +1,6 @@
 """Looks through a set of face images for what spoils training: damage, doubles, wrong sizes, thin identities."""
 
 import hashlib
-import io
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.ExifTags import Base
 
 from facetx.data.align import alignment_statistics
-from facetx.data.formats.codec import FORMATS
+from facetx.data.formats.codec import is_turned
 from facetx.errors import DataError
 from facetx.prepare.report import Report, label_words, size_counts, track
 from facetx.prepare.sources import Source
@@ -85,12 +83,6 @@ def verify(source: Source, report_file: str | Path | None = None) -> Report:
         report.facts["alignment"] = _alignment(source.landmarks[read], sizes)
     report.save()
     return report
-
-
-def is_turned(data: bytes) -> bool:
-    """Whether an image file that can be read has a tag to turn or mirror its pixels by."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        return image.getexif().get(Base.Orientation, 1) in range(2, 9)
 
 
 def class_histogram(counts: NDArray[np.int64]) -> dict[str, Any]:

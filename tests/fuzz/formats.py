@@ -321,6 +321,8 @@ train: {steps: 10, batch_size: 4}
 """
 MAGIC = b"\x0a\x23\xd7\xce"
 
+LISTS = text("x.txt\t0\nx.txt 5\n", "1\tx.txt\t0\n", "4\t3.0\tx.txt\n")
+
 FORMATS = {
     "rec": Format("x.rec", make_rec_alone, lambda p: every_item(RecordFaces(p)), (MAGIC, MAGIC + b"\0\0\0\x20")),
     "idx": Format("x.idx", make_idx, lambda p: every_item(RecordFaces(p.with_suffix(".rec"))), TEXT_WORDS),
@@ -355,7 +357,7 @@ FORMATS = {
         "Split/FP/03/diff.txt", make_cfp("Split/FP/03/diff.txt"),
         lambda p: every_pair(read_cfp(p.parents[3], "FP"), p.parent), TEXT_WORDS,
     ),
-    "list": Format("x.txt", text("x.txt\t0\nx.txt 5\n"), lambda p: every_item(ImageList(str(p))), TEXT_WORDS),
+    "list": Format("x.txt", LISTS, lambda p: every_item(ImageList(str(p))), TEXT_WORDS),
     "celeba_attributes": Format("list_attr_celeba.txt", make_celeba("list_attr_celeba.txt"), read_celeba, TEXT_WORDS),
     "celeba_identity": Format("identity_CelebA.txt", make_celeba("identity_CelebA.txt"), read_celeba, TEXT_WORDS),
     "celeba_partition": Format(

@@ -375,12 +375,14 @@ def test_what_is_no_image_of_an_identity_is_named(photos, tmp_path):
     Image.new("RGB", (4, 4)).save(photos / "person_0/9.gif")
     (photos / "person_1/deeper").mkdir()
     (photos / "person_9").mkdir()
+    for junk in (".ipynb_checkpoints", "@eaDir", "person_1/__MACOSX"):
+        shutil.copytree(photos / "person_0", photos / junk)
     source = open_source(photos)
     assert source.skipped == {
         "README": "not a folder of an identity",
         "person_0/9.gif": "not one of .bmp, .jfif, .jpeg, .jpg, .pbm, .pgm, .png, .ppm, .tif, .tiff, .webp",
         "person_1/deeper": "a folder inside an identity's",
-        "person_9": "holds no image",
+        "person_9": "without an image",
         "root.png": "in no identity's folder",
     }
     assert len(source) == 30

@@ -14,6 +14,9 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pbm
 JUNK = frozenset({"@eadir", "__macosx", "thumbs.db", "desktop.ini"})
 """What systems leave beside pictures, in lower case; so are all names that begin with a dot."""
 
+BESIDE = ("landmarks.csv", "pairs.txt")
+"""What is written beside the identities' folders."""
+
 
 def is_junk(name: str) -> bool:
     """Whether a file or folder of that name was made by a system and not by whoever gathered the pictures."""
@@ -31,52 +34,60 @@ class Listing:
 
     Attributes:
         images: Identity -> names of its files, both sorted.
-        left_out: Reason -> what is not taken for it, junk apart.
+        left_out: What lies there and is no image of an identity, junk apart -> why.
     """
 
     images: dict[str, list[str]] = field(default_factory=dict)
-    left_out: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def warn(self, root: str | Path) -> None:
-        """Logs a line of what is left out, if anything is."""
-        reasons = [f"{len(names)} {why} ({some(names, show=3)})" for why, names in self.left_out.items()]
+        """Logs a line of what is left out, if anything is; once, however many data sets are made of a folder."""
+        by_reason: dict[str, list[str]] = {}
+        for name, why in self.left_out.items():
+            by_reason.setdefault(why, []).append(name)
+        reasons = [f"{len(names)} {why} ({some(names, show=3)})" for why, names in by_reason.items()]
         if reasons:
             _say(f"{root}: left out: {printable('; '.join(reasons))}")
 
 
 @cache
 def _say(words: str) -> None:
-    """Once, however many data sets and evaluators read one folder."""
     log.warning("%s", words)
 
 
 def list_identities(root: str | Path) -> Listing:
     """Looks through ``root/<identity>/<image>``. Raises ``DataError`` where it cannot be read."""
     found = Listing()
-    try:
-        with os.scandir(root) as entries:
-            folders = sorted((entry for entry in entries if not is_junk(entry.name)), key=lambda entry: entry.name)
-        for folder in folders:
-            if not folder.is_dir():
-                if is_image(folder.name):
-                    found.left_out.setdefault("images beside the identities' folders", []).append(folder.name)
-                continue
-            files = []
-            with os.scandir(folder.path) as entries:
-                for entry in entries:
-                    place = f"{folder.name}/{entry.name}"
-                    if is_junk(entry.name):
-                        continue
-                    if entry.is_dir():
-                        found.left_out.setdefault("folders within an identity's", []).append(place)
-                    elif is_image(entry.name):
-                        files.append(entry.name)
-                    else:
-                        found.left_out.setdefault("files that are no images", []).append(place)
-            if files:
-                found.images[folder.name] = sorted(files)
+    for name, is_folder in _entries(root):
+        if is_folder:
+            if files := _files(root, name, found.left_out):
+                found.images[name] = files
             else:
-                found.left_out.setdefault("identities without an image", []).append(folder.name)
-    except OSError as error:
-        raise DataError(f"{error.filename or root}: cannot be read: {error.strerror or error}") from None
+                found.left_out[name] = "without an image"
+        elif is_image(name):
+            found.left_out[name] = "in no identity's folder"
+        elif name not in BESIDE:
+            found.left_out[name] = "not a folder of an identity"
     return found
+
+
+def _files(root: str | Path, identity: str, left_out: dict[str, str]) -> list[str]:
+    """Names of the image files of an identity, sorted."""
+    files = []
+    for name, is_folder in _entries(Path(root) / identity):
+        if is_folder:
+            left_out[f"{identity}/{name}"] = "a folder inside an identity's"
+        elif is_image(name):
+            files.append(name)
+        else:
+            left_out[f"{identity}/{name}"] = f"not one of {', '.join(sorted(EXTENSIONS))}"
+    return files
+
+
+def _entries(folder: str | Path) -> list[tuple[str, bool]]:
+    """(name, whether it is a folder) of all that lies in a folder, sorted, junk apart."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry.name, entry.is_dir()) for entry in entries if not is_junk(entry.name))
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be read: {error.strerror or error}") from None
