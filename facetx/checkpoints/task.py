@@ -2,9 +2,11 @@
 
 import fnmatch
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from facetx.checkpoints.backbone import build_backbone
+from torch import Tensor
+
+from facetx.checkpoints.backbone import build_backbone, load_plugins_of
 from facetx.checkpoints.format import Checkpoint
 from facetx.checkpoints.weights import load_weights
 from facetx.config import create
@@ -15,7 +17,6 @@ from facetx.errors import CheckpointError, ConfigError
 from facetx.heads import HEADS, Head, JointHead
 from facetx.nn.backbone import Backbone
 from facetx.nn.freeze import freeze
-from facetx.plugins import load_plugins
 from facetx.tasks import TASKS, Task
 
 
@@ -64,15 +65,42 @@ def load_published(checkpoint: Checkpoint) -> Backbone | Task:
     Raises ``CheckpointError`` where the weights do not fit the settings, ``ConfigError`` for a module of the run's that
     is not found here.
     """
-    settings, where = checkpoint.meta.settings, str(checkpoint.path)
-    load_plugins(settings.plugins, where, outside=checkpoint.path)
-    backbone: Backbone = build_backbone(settings.model, checkpoint.meta.input)
-    weights = checkpoint.weights()
+    weights, where = checkpoint.weights(), str(checkpoint.path)
+    backbone = _backbone_of(checkpoint)
     if not any(name.startswith("backbone.") for name in weights):
         load_weights(backbone, weights, where)
         return backbone
-    if checkpoint.meta.data is None:
-        raise CheckpointError(f"{where}: does not say what data it was trained on, of which its task would be built")
-    task = build_task(settings.task, settings.head, backbone, checkpoint.meta.data)
+    task = _task_of(checkpoint, backbone)
     load_weights(task.published(), weights, where)
     return task
+
+
+def load_whole(checkpoint: Checkpoint) -> Task:
+    """The task of a run with all that it has learned, its head too, on the CPU: the trained weights, not averaged ones.
+
+    Raises ``CheckpointError`` as ``load_published`` does, and where the checkpoint has what was published alone.
+    """
+    state = checkpoint.state()
+    task = _task_of(checkpoint, _backbone_of(checkpoint))
+    rest = {} if state["averaged"] else within(task, checkpoint.weights())
+    load_weights(task, {**rest, **state["task"]}, str(checkpoint.path))
+    return task
+
+
+def within(task: Task, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a task has published, by its names in the task."""
+    module = task.published()
+    (prefix,) = (name for name, other in task.named_modules() if other is module)
+    return {f"{prefix}.{name}" if prefix else name: value for name, value in published.items()}
+
+
+def _backbone_of(checkpoint: Checkpoint) -> Backbone:
+    load_plugins_of(checkpoint)
+    return build_backbone(checkpoint.meta.settings.model, checkpoint.meta.input)
+
+
+def _task_of(checkpoint: Checkpoint, backbone: Backbone) -> Task:
+    settings, data = checkpoint.meta.settings, checkpoint.meta.data
+    if data is None:
+        raise CheckpointError(f"{checkpoint.path}: does not say what data its task was trained on, to be built by")
+    return build_task(settings.task, settings.head, backbone, data)
