@@ -372,7 +372,7 @@ FORMATS = {
         "list_eval_partition.txt", make_celeba("list_eval_partition.txt"), read_celeba, TEXT_WORDS
     ),
     "attribute_csv": Format(
-        "x.csv", text("image,who,Male,Young\na/1.jpg,Ann,1,-1\n2.jpg,Bob,-1,\n", '"a b.jpg",0,1\n'),
+        "x.csv", text("image,Male,Young\na/1.jpg,1,-1\n2.jpg,-1,\n", 'image,Male\n"a b.jpg",0\n'),
         read_attribute_rows, (*TEXT_WORDS, b'"', b","),
     ),
     "landmarks": Format(
