@@ -196,10 +196,11 @@ def tidy(folder: Path, step: int, keep: int) -> None:
             point(folder, "BEST", best.name)
     elif (named := pointed(folder, "BEST")) is None or not named.is_dir():
         (folder / "BEST").unlink(missing_ok=True)
-    if step:
-        point(folder, "LAST", f"step_{step:08d}")
-    else:
+    last = folder / f"step_{step:08d}"
+    if not step:
         (folder / "LAST").unlink(missing_ok=True)
+    elif pointed(folder, "LAST") != last:
+        point(folder, "LAST", last.name)
     prune(folder, keep)
 
 
@@ -207,8 +208,11 @@ def remove(folders: Iterable[Path]) -> None:
     """Deletes checkpoints, each of which is whole until it is not there."""
     for folder in folders:
         hidden = folder.with_name(f".writing_{secrets.token_hex(6)}")
-        folder.rename(hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
+        try:
+            folder.rename(hidden)
+            shutil.rmtree(hidden)
+        except OSError as error:
+            log.warning("%s: could not be deleted (%s)", folder, error)
 
 
 def sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """A run and its folder: settings, log, checkpoints, metrics, pictures."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -37,14 +38,18 @@ def start_run(settings: Settings, folder: str | Path, resume: str = "auto", with
         if checkpoint:
             log.info("going on from %s, step %d", checkpoint.path, checkpoint.step)
         outcome = train(settings, folder, checkpoint, with_changes)
-        went_on = checkpoint is None or outcome.step > checkpoint.step or outcome.results
-        if went_on or ((folder / "metrics.jsonl").exists() and not (folder / "pictures").exists()):
+        if _older(folder / "pictures", folder / "metrics.jsonl"):
             draw(folder, outcome)
     return outcome
 
 
+def _older(pictures: Path, rows: Path) -> bool:
+    """Whether pictures are missing, or older than the rows that they show."""
+    return rows.exists() and (not pictures.exists() or pictures.stat().st_mtime_ns < rows.stat().st_mtime_ns)
+
+
 def draw(folder: Path, outcome: Outcome) -> None:
-    """The pictures of a run, all of them or none; those of a run that was killed before it drew them, too.
+    """The pictures of a run, all of them or none.
 
     A disk that takes them not, or an evaluator that fails, is told in the log, and costs the pictures alone.
     """
@@ -59,6 +64,7 @@ def draw(folder: Path, outcome: Outcome) -> None:
         if draft.exists():
             shutil.rmtree(pictures, ignore_errors=True)
             draft.rename(pictures)
+            os.utime(pictures)
     except (OSError, FacetxError) as error:
         log.warning("%s: could not be drawn (%s); the same command tries again", pictures, error)
         shutil.rmtree(draft, ignore_errors=True)
