@@ -25,6 +25,7 @@ from facetx.checkpoints import format_1
 from facetx.checkpoints.meta import META, DamagedError, Meta, read_meta
 from facetx.checkpoints.weights import read_safetensors, read_torch
 from facetx.errors import CheckpointError
+from facetx.files import DRAFTS
 
 WEIGHTS, STATE = "model.safetensors", "state.pt"
 _STEP = re.compile(r"step_(\d{8,18})")
@@ -186,7 +187,7 @@ def tidy(folder: Path, step: int, keep: int) -> None:
     """
     if not folder.is_dir():
         return
-    for left in folder.glob(".writing_*"):
+    for left in (*folder.glob(".writing_*"), *folder.glob(f"step_*/{DRAFTS}")):
         shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
     steps = steps_in(folder)
     remove(p for p in steps if _step_of(p) > step or not step)

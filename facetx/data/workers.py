@@ -73,9 +73,10 @@ def _processes(iterator: Any) -> Sequence[BaseProcess]:
 
 def _killed(iterator: Any) -> str:
     """What happened to the first worker that is dead, and what helps; nothing where none is."""
-    wait(
-        [process.sentinel for process in _processes(iterator)], timeout=1
-    )  # its error may come before its end is known
+    ended = wait([process.sentinel for process in _processes(iterator)], timeout=1)
+    for process in _processes(iterator):
+        if process.sentinel in ended:  # what it held is closed, and its exit code follows
+            process.join(timeout=1)
     codes = [process.exitcode for process in _processes(iterator) if process.exitcode]
     if not codes:
         return ""

@@ -12,6 +12,7 @@ from facetx.checkpoints.meta import Meta
 from facetx.checkpoints.weights import NotFiniteError
 from facetx.checkpoints.write import Writer, record_evaluation
 from facetx.errors import CheckpointError, FacetxError
+from facetx.files import DRAFTS
 from facetx.optim import MovingAverage
 from facetx.training.build import Run
 from facetx.training.sinks import JsonLines, Row, Sink, TensorBoard, Terminal, read_rows
@@ -27,7 +28,7 @@ class DivergedError(FacetxError):
 def put_in_order(folder: Path, start_from: Checkpoint | None, keep: int) -> None:
     """Takes away what an earlier process left half done in a run's folder, and what is later than ``start_from``."""
     if folder.is_dir():
-        for draft in folder.glob(".*.part"):
+        for draft in folder.glob(DRAFTS):
             draft.unlink()
         here = start_from is not None and is_of(start_from, folder)
         tidy(folder / "checkpoints", start_from.step if start_from and here else 0, keep)

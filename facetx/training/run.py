@@ -3,13 +3,14 @@
 import logging
 import os
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 from facetx.checkpoints.format import Checkpoint, find_checkpoint, folder_of, steps_in
 from facetx.checkpoints.meta import DamagedError
 from facetx.config import Settings
 from facetx.errors import ConfigError, FacetxError
-from facetx.files import draft_place, lock
+from facetx.files import DRAFTS, draft_place, lock
 from facetx.plots.pictures import write_pictures
 from facetx.training.loop import SETTINGS, Outcome, evaluate, train
 from facetx.training.sinks import read_rows
@@ -31,7 +32,6 @@ def start_run(settings: Settings, folder: str | Path, resume: str = "auto", with
     Raises ``FacetxError`` for what the user can mend.
     """
     folder = Path(folder)
-    checkpoint = find_start(folder, resume)  # a first look, before anything is written
     folder.resolve().parent.mkdir(parents=True, exist_ok=True)
     with lock(folder.resolve()):
         checkpoint = find_start(folder, resume)
@@ -72,7 +72,7 @@ def draw(folder: Path, outcome: Outcome) -> None:
 
 def find_start(folder: Path, resume: str) -> Checkpoint | None:
     """Where a run in ``folder`` begins: a checkpoint, or None for the beginning. See ``start_run``."""
-    content = list(folder.iterdir()) if folder.is_dir() else []
+    content = [p for p in folder.iterdir() if not fnmatch(p.name, DRAFTS)] if folder.is_dir() else []
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: is a file; a run needs a folder")
     if resume == "auto":

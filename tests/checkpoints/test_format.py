@@ -1,5 +1,6 @@
 """Checkpoints on disk: nothing twice, whole or not there, believed only where their hashes agree."""
 
+import contextlib
 import json
 import math
 import os
@@ -225,10 +226,8 @@ def test_what_a_reader_makes_of_nonsense_is_an_error_of_ours(tmp_path, suffix):
         for place in rng.integers(0, len(whole), 3) if trial % 2 else ():
             content[place] = rng.integers(256)
         file.write_bytes(content[: len(content) - trial // 4])
-        try:
+        with contextlib.suppress(CheckpointError):  # and no other error
             read_weights(file)
-        except CheckpointError as error:
-            assert str(file) in str(error)
 
 
 # ---- pointers and order
@@ -258,8 +257,8 @@ def test_the_best_is_known_even_where_its_pointer_was_not_moved_in_time(tmp_path
     def killed(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(write, "point", killed)
+    monkeypatch.setattr(write, "point", killed)
+    with pytest.raises(KeyboardInterrupt):
         record_evaluation(checkpoint, {"acc": 0.9, "best": True}, best=True)
     assert (tmp_path / "BEST").read_text() == "step_00000001\n"
     assert find_checkpoint(tmp_path, "BEST").step == 2
