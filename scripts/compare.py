@@ -13,7 +13,7 @@ from facetx.cli import run_script
 
 def main(args: argparse.Namespace) -> int:
     from facetx.config.variants import load_variants
-    from facetx.training.sweep import compare, describe_variants
+    from facetx.training.sweep import describe_variants, run_variants
 
     variants = load_variants(args.config, args.overrides, args.plugins)
     folder = Path(args.run_dir or f"runs/{Path(args.config).stem}")
@@ -21,7 +21,7 @@ def main(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(description)
         return 0
-    comparison = compare(variants, folder, args.resume)
+    comparison = run_variants(variants, folder, args.resume)
     if comparison.signal:
         print(f"stopped by signal {comparison.signal}; the same command goes on from there")
         return 128 + comparison.signal

@@ -12,10 +12,10 @@ from facetx.cli import run_script
 
 
 def main(args: argparse.Namespace) -> int:
-    from facetx.benchmarks.paired import compare
+    from facetx.benchmarks.paired import compare_results
     from facetx.benchmarks.results import read_result
 
-    comparison = compare(*read_result(args.a), *read_result(args.b))
+    comparison = compare_results(*read_result(args.a), *read_result(args.b))
     print(f"A: {args.a}\nB: {args.b}\n\n{comparison.text()}")
     if args.out:
         Path(args.out).write_text(json.dumps(comparison.as_dict(), indent=1) + "\n")

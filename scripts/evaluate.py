@@ -17,7 +17,8 @@ from facetx.cli import embedding_arguments, embedding_options, run_script
 if TYPE_CHECKING:
     from facetx.benchmarks.suite import Outcome
     from facetx.data.base import FaceDataset
-    from facetx.nn.backbone import Backbone
+    from facetx.evaluators import Model
+    from facetx.inference.model import FaceModel
 
 
 def main(args: argparse.Namespace) -> int:
@@ -66,7 +67,7 @@ def main(args: argparse.Namespace) -> int:
         todo[f"1:N, {args.identification}"] = of_folder
     if args.data is not None:
         for question in args.ask or QUESTIONS:
-            todo[f"{args.data}, {question}"] = partial(ask, model.backbone, question, args)
+            todo[f"{args.data}, {question}"] = partial(ask, model, question, args)
 
     folder = Path(args.out) if args.out else results_folder(args.checkpoint, "benchmarks")
     facts = {"checkpoint": str(args.checkpoint), "step": model.meta["step"], "input": model.contract.as_dict()}
@@ -93,11 +94,15 @@ def main(args: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def ask(backbone: "Backbone", question: str, args: argparse.Namespace, **more: Any) -> "Outcome":
+def ask(model: "FaceModel", question: str, args: argparse.Namespace, **more: Any) -> "Outcome":
     """A question of the data set that ``--data`` names."""
     from facetx.benchmarks.suite import run_question
+    from facetx.inference.model import load_task
 
-    return run_question(backbone, question, data_set(args, backbone.contract.size), f"{args.data}_{question}", **more)
+    def asked(whole: bool) -> "Model":
+        return load_task(args.checkpoint).to(model.device) if whole else model.model
+
+    return run_question(asked, question, data_set(args, model.contract.size), f"{args.data}_{question}", **more)
 
 
 def data_set(args: argparse.Namespace, size: int) -> "FaceDataset":
@@ -128,7 +133,10 @@ if __name__ == "__main__":
     parser.add_argument("--data", metavar="NAME", help="a data set of docs/settings.md, such as packed or recordio")
     parser.add_argument("--data-args", nargs="+", metavar="KEY=VALUE", help="its arguments, such as path=faces.packed")
     parser.add_argument(
-        "--ask", nargs="+", choices=["pairs", "identification"], help="what to ask of it (default: both)"
+        "--ask",
+        nargs="+",
+        metavar="EVALUATOR",
+        help="what to ask of it: evaluators that take a data set (default: pairs identification)",
     )
     parser.add_argument(
         "--groups",

@@ -63,7 +63,7 @@ def mismatches(a: Receipt, b: Receipt) -> list[str]:
     return [line for line in found if line]
 
 
-def compare(a: VerificationResult, receipt_a: Receipt, b: VerificationResult, receipt_b: Receipt) -> Comparison:
+def compare_results(a: VerificationResult, receipt_a: Receipt, b: VerificationResult, receipt_b: Receipt) -> Comparison:
     """Compares two results. Raises ``DataError`` naming each mismatch where they were not measured alike."""
     problems = mismatches(receipt_a, receipt_b)
     if not (np.array_equal(a.same, b.same) and np.array_equal(a.fold, b.fold)):

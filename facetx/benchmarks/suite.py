@@ -1,7 +1,8 @@
 """One model on many benchmarks: what is there is run, and one table says how it stands."""
 
+import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from facetx.benchmarks.receipts import Receipt, make_receipt
 from facetx.benchmarks.results import write_result
 from facetx.data.base import FaceDataset
 from facetx.errors import DataError
-from facetx.evaluators.base import HERE, Evaluator, How
-from facetx.evaluators.build import build_evaluator
+from facetx.evaluators.base import HERE, Evaluator, How, Model, backbone_of
+from facetx.evaluators.build import EVALUATORS, argument_names, build_evaluator
 from facetx.evaluators.builders import identification
 from facetx.evaluators.templates import TemplateResult
 from facetx.evaluators.verification import PairVerification, VerificationResult, short
@@ -29,7 +30,7 @@ QUESTIONS = {
     "pairs": "pairs drawn from the data set: are the two one person?",
     "identification": "each image against all others, one person among several, strangers, and clusters",
 }
-"""That can be asked of any labeled data set, and what they are hard by."""
+"""That are asked of a data set unless others are named, and what they are hard by."""
 
 
 @dataclass(frozen=True)
@@ -103,26 +104,29 @@ def run_identification(
 
 
 def run_question(
-    backbone: Backbone, question: str, dataset: FaceDataset, name: str, *, flip: bool = True, **more: Any
+    model: Callable[[bool], Model], question: str, dataset: FaceDataset, name: str, *, flip: bool = True, **more: Any
 ) -> Outcome:
-    """Asks one of ``QUESTIONS`` of any data set.
+    """Asks a question of any data set.
 
     Args:
-        backbone: The model.
-        question: Its name.
-        dataset: Of people that the model was not trained on.
+        model: Gives the model; the whole task, with all that was trained, where it is called with true.
+        question: An evaluator of ``EVALUATORS`` that takes a data set.
+        dataset: What it asks by.
         name: Of the outcome's file.
-        flip: Sum the embeddings of an image and of its mirror.
+        flip: Sum the embeddings of an image and of its mirror, where the evaluator has that choice.
         more: Of ``measure``.
 
-    Raises ``DataError`` for too few identities.
+    Raises ``FacetxError`` for a question or a data set that do not fit, such as one of too few identities.
     """
-    evaluator = build_evaluator(question, dataset, {"flip": flip})
-    return measure(backbone, evaluator, name, f"{dataset.name}, {question}", QUESTIONS[question], **more)
+    builder = EVALUATORS[question]
+    choices = {"flip": flip} if "flip" in argument_names(builder) else {}
+    evaluator = build_evaluator(question, dataset, choices)
+    asks = QUESTIONS.get(question) or (inspect.getdoc(builder) or question).splitlines()[0]
+    return measure(model(evaluator.whole_task), evaluator, name, f"{dataset.name}, {question}", asks, **more)
 
 
 def measure(
-    backbone: Backbone,
+    model: Model,
     evaluator: Evaluator,
     name: str,
     title: str,
@@ -137,7 +141,7 @@ def measure(
     """An evaluator's result with its receipt, and its images beside the model's contract.
 
     Args:
-        backbone, evaluator: What to run on what.
+        model, evaluator: What to ask what.
         name, title, asks: Of the outcome.
         pairs: Of the official protocol, where there is one.
         landmarks: CSV file of the images' keypoints, to check their alignment by.
@@ -150,9 +154,9 @@ def measure(
     began = time.perf_counter()
     if evaluator.dataset is None:
         raise DataError(f"{evaluator.name}: has no data set, so its images cannot be looked at")
-    inputs = check_inputs(backbone.contract, evaluator.dataset, np.unique(evaluator.terms().items), landmarks)
-    result = evaluator.result(backbone, how)
-    receipt = make_receipt(evaluator, backbone, how.amp, seed)
+    inputs = check_inputs(backbone_of(model).contract, evaluator.dataset, np.unique(evaluator.terms().items), landmarks)
+    result = evaluator.result(model, how)
+    receipt = make_receipt(evaluator, model, how.amp, seed)
     warnings = [*inputs.warnings, *result.notes]
     if isinstance(result, VerificationResult | TemplateResult) and pairs not in (None, result.pairs):
         warnings.append(f"pairs: {result.pairs} of the protocol's {pairs}; not comparable with published results")

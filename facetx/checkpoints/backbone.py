@@ -15,7 +15,7 @@ from facetx.backbones import BACKBONES
 from facetx.backbones.base import PREFIXES, without_prefix
 from facetx.backbones.importers import importers_for
 from facetx.backbones.library import LibraryBackbone, own_weights
-from facetx.checkpoints.format import WEIGHTS, find_checkpoint
+from facetx.checkpoints.format import WEIGHTS, Checkpoint, find_checkpoint
 from facetx.checkpoints.weights import load_weights, read_weights
 from facetx.config import create
 from facetx.config.settings import ModelSettings
@@ -23,6 +23,7 @@ from facetx.contract import InputContract
 from facetx.errors import CheckpointError, some
 from facetx.nn.backbone import Backbone
 from facetx.nn.lora import add_lora, merge_lora
+from facetx.plugins import load_plugins
 
 log = logging.getLogger("facetx")
 
@@ -72,6 +73,7 @@ def start_from(backbone: Backbone, model: ModelSettings) -> InputContract | None
     if not Path(model.init_from).is_dir():
         return _start_from_file(backbone, model.init_from)
     checkpoint = find_checkpoint(model.init_from, "BEST")
+    load_plugins_of(checkpoint)
     where = f"model.init_from: {checkpoint.path}"
     contract = checkpoint.meta.input
     weights = of_backbone(checkpoint.weights())
@@ -107,6 +109,13 @@ def of_backbone(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The backbone's part of what a task has published: all, or what is called so where that is the task itself."""
     own = {k.removeprefix("backbone."): v for k, v in published.items() if k.startswith("backbone.")}
     return own or dict(published)
+
+
+def load_plugins_of(checkpoint: Checkpoint) -> None:
+    """Imports the modules that a run names, but for any in the run's own folder, which may come from someone else."""
+    path = checkpoint.path.resolve()
+    run = path.parents[1] if path.parent.name == "checkpoints" else path
+    load_plugins(checkpoint.meta.settings.plugins, str(checkpoint.path), outside=run)
 
 
 def _start_from_file(backbone: Backbone, path: str) -> InputContract | None:

@@ -2,21 +2,26 @@
 
 import fnmatch
 import inspect
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from facetx.checkpoints.backbone import build_backbone
-from facetx.checkpoints.format import Checkpoint
+from torch import Tensor
+
+from facetx.checkpoints.backbone import build_backbone, load_plugins_of
+from facetx.checkpoints.format import Checkpoint, find_checkpoint
 from facetx.checkpoints.weights import load_weights
 from facetx.config import create
 from facetx.config.parts import Part
 from facetx.config.settings import HeadSettings
 from facetx.data.base import Description
-from facetx.errors import CheckpointError, ConfigError
+from facetx.errors import CheckpointError, ConfigError, some
 from facetx.heads import HEADS, Head, JointHead
 from facetx.nn.backbone import Backbone
 from facetx.nn.freeze import freeze
-from facetx.plugins import load_plugins
 from facetx.tasks import TASKS, Task
+
+log = logging.getLogger("facetx")
 
 
 def build_task(
@@ -58,21 +63,66 @@ def build_head(heads: tuple[HeadSettings, ...], embedding_dim: int, num_classes:
     return JointHead(built, names if len(set(names)) == len(names) else ())
 
 
+def start_task_from(task: Task, path: str) -> None:
+    """Takes over what another run has published beside its backbone, where it fits; the log says what begins anew.
+
+    Args:
+        task: Changed in place; its backbone has its weights already.
+        path: ``model.init_from``: of a run or a checkpoint. A file has a backbone alone.
+    """
+    own = {name: value for name, value in task.published().state_dict().items() if not name.startswith("backbone.")}
+    if task.published() is task.backbone or not own or not Path(path).is_dir():
+        return
+    checkpoint = find_checkpoint(path, "BEST")
+    theirs = {name: value for name, value in checkpoint.weights().items() if name in own}
+    fitting = {name: value for name, value in theirs.items() if value.shape == own[name].shape}
+    task.published().load_state_dict(fitting, strict=False)
+    if new := [name for name in own if name not in fitting]:
+        log.info("model.init_from: %s has the backbone; begins anew: %s", checkpoint.path, some(new))
+
+
 def load_published(checkpoint: Checkpoint) -> Backbone | Task:
     """What a run has published, on the CPU: its backbone, or the task itself, where that is what it publishes.
 
     Raises ``CheckpointError`` where the weights do not fit the settings, ``ConfigError`` for a module of the run's that
     is not found here.
     """
-    settings, where = checkpoint.meta.settings, str(checkpoint.path)
-    load_plugins(settings.plugins, where, outside=checkpoint.path)
-    backbone: Backbone = build_backbone(settings.model, checkpoint.meta.input)
-    weights = checkpoint.weights()
+    weights, where = checkpoint.weights(), str(checkpoint.path)
+    backbone = _backbone_of(checkpoint)
     if not any(name.startswith("backbone.") for name in weights):
         load_weights(backbone, weights, where)
         return backbone
-    if checkpoint.meta.data is None:
-        raise CheckpointError(f"{where}: does not say what data it was trained on, of which its task would be built")
-    task = build_task(settings.task, settings.head, backbone, checkpoint.meta.data)
+    task = _task_of(checkpoint, backbone)
     load_weights(task.published(), weights, where)
     return task
+
+
+def load_whole(checkpoint: Checkpoint) -> Task:
+    """The task of a run with all that it has learned, its head too, on the CPU: the trained weights, not averaged ones.
+
+    Raises ``CheckpointError`` as ``load_published`` does, and where the checkpoint has what was published alone.
+    """
+    state = checkpoint.state()
+    task = _task_of(checkpoint, _backbone_of(checkpoint))
+    rest = {} if state["averaged"] else within(task, checkpoint.weights())
+    load_weights(task, {**rest, **state["task"]}, str(checkpoint.path))
+    return task
+
+
+def within(task: Task, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a task has published, by its names in the task."""
+    module = task.published()
+    (prefix,) = (name for name, other in task.named_modules() if other is module)
+    return {f"{prefix}.{name}" if prefix else name: value for name, value in published.items()}
+
+
+def _backbone_of(checkpoint: Checkpoint) -> Backbone:
+    load_plugins_of(checkpoint)
+    return build_backbone(checkpoint.meta.settings.model, checkpoint.meta.input)
+
+
+def _task_of(checkpoint: Checkpoint, backbone: Backbone) -> Task:
+    settings, data = checkpoint.meta.settings, checkpoint.meta.data
+    if data is None:
+        raise CheckpointError(f"{checkpoint.path}: does not say what data its task was trained on, to be built by")
+    return build_task(settings.task, settings.head, backbone, data)

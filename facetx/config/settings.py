@@ -67,8 +67,8 @@ class ModelSettings(Part):
     fit, and a checkpoint's network must compute the same. A checkpoint's input contract comes along.
     scripts/import_weights.py makes such a folder of other programs' weights."""
     freeze: tuple[str, ...] = ()
-    """Modules that stay as they are, as shell patterns of their names ("tokens", "encoder.blocks.[0-5]"): no gradient,
-    and in eval mode, so batch norm keeps its statistics."""
+    """Modules that stay as they are, as shell patterns of names in the backbone ("tokens", "encoder.blocks.[0-5]") or
+    in what the task publishes: no gradient, and in eval mode, so batch norm keeps its statistics."""
     lora: LoraSettings | None = None
     """Train a small correction of some layers in place of the backbone."""
 
@@ -94,9 +94,10 @@ class OptimSettings(Part):
     """Factor on the learning rate from each block of the backbone to the one before it: 1 for head and neck, this for
     the last block, its square for the block before, and so on down to the tokens. For fine-tuning."""
     accumulate: Positive = 1
-    """Parts that a batch is computed in, one after the other, to fit memory. The step is the same."""
+    """Parts that a batch is computed in, one after the other, to fit memory. The step is the same, but for batch norm,
+    whose statistics are a part's. Losses on pairs, or on statistics of the batch, cost a second forward pass."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of a moving average of the backbone's weights, which is then what is evaluated and published."""
+    """Decay of a moving average of what the task publishes (its backbone, most often), which is then evaluated too."""
 
 
 class ScheduleSettings(Part):

@@ -11,7 +11,7 @@ from facetx.errors import DataError
 from facetx.evaluators.base import HERE, Evaluator, How, Model, Result
 from facetx.evaluators.embedding import embed_dataset
 from facetx.evaluators.terms import Terms
-from facetx.metrics.clustering import ClusterScores, cluster_scores, single_linkage
+from facetx.metrics.clustering import ClusterScores, bcubed, cluster_scores, single_linkage
 from facetx.metrics.identification import (
     Ranking,
     TpirAtFpir,
@@ -36,7 +36,8 @@ DEFINITIONS = {
     "tpir@fpir": "share of the images of known people whose closest gallery image is theirs and above the lowest "
     "threshold that at most that share of the unknown people's images exceeds; half of the identities are unknown, the "
     "first image of each of the others is the gallery",
-    "pairwise_f, bcubed_f": "of single-linkage clusters of half of the identities, at the threshold best on the others",
+    "pairwise_f, bcubed_f, nmi": "of single-linkage clusters of half of the identities, at the threshold that is best "
+    "on the others",
 }
 
 
@@ -76,6 +77,7 @@ class IdentificationResult(Result):
             **{f"tpir@fpir={point.target:g}": point.tpir for point in self.open_set},
             "pairwise_f": self.clusters.f,
             "bcubed_f": self.clusters.bcubed_f,
+            "nmi": self.clusters.nmi,
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -177,4 +179,4 @@ class Identification(Evaluator):
 def best_threshold(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """The cosine, of 0 to 0.98 by 0.02, whose clusters have the best BCubed F; the highest of equals."""
     linkage, grid = single_linkage(embeddings), np.round(np.arange(0.98, -0.01, -0.02), 2)
-    return float(grid[int(np.argmax([cluster_scores(linkage.clusters(t), labels).bcubed_f for t in grid]))])
+    return float(grid[int(np.argmax([bcubed(linkage.clusters(t), labels)[2] for t in grid]))])

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.checkpoints.format import find_checkpoint
-from facetx.checkpoints.task import load_published
+from facetx.checkpoints.task import load_published, load_whole
 from facetx.contract import InputContract
 from facetx.data.base import FaceDataset
 from facetx.evaluators import Evaluator, How, Result, build_evaluator, predictions
@@ -33,6 +33,14 @@ def load_model(path: str | Path, device: str = "auto", pointer: str = "BEST") ->
     """
     checkpoint = find_checkpoint(path, pointer)
     return FaceModel(load_published(checkpoint), device, checkpoint.meta.as_dict())
+
+
+def load_task(path: str | Path, pointer: str = "BEST") -> Task:
+    """The task of a run, on the CPU, with all that it has learned: a head knows the training identities by name.
+
+    Arguments as in ``load_model``. Raises ``CheckpointError`` where the checkpoint has what was published alone.
+    """
+    return load_whole(find_checkpoint(path, pointer, state=True)).eval()
 
 
 class FaceModel:

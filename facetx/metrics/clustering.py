@@ -19,6 +19,7 @@ class ClusterScores:
     """Agreement of clusters with identities, all in 0..1.
 
     Attributes:
+        nmi: Normalized mutual information of both partitions (arithmetic mean of their entropies).
         precision, recall, f: Of pairs of images: a pair in one cluster is right where it is of one person.
         bcubed_precision, bcubed_recall, bcubed_f: Means over the images: the share of its cluster that is of its
             person, and the share of its person's images that is in its cluster. Large people count less than by pairs.
@@ -30,6 +31,7 @@ class ClusterScores:
     bcubed_precision: float
     bcubed_recall: float
     bcubed_f: float
+    nmi: float
 
 
 @dataclass(frozen=True)
@@ -87,26 +89,34 @@ def single_linkage(embeddings: ArrayLike) -> Linkage:
 
 
 def cluster_scores(clusters: Iterable[int], labels: Iterable[int]) -> ClusterScores:
-    """Pairwise and BCubed scores (Amigo et al. 2009) of clusters (N,) against identities (N,).
+    """Pairwise and BCubed scores (Amigo et al. 2009), and NMI, of clusters (N,) against identities (N,).
 
     Where no two images share a cluster, no pair is wrong: the precision is 1. Likewise the recall without mates.
     """
-    cluster = np.unique(np.asarray(list(clusters)), return_inverse=True)[1]
-    label = np.unique(np.asarray(list(labels)), return_inverse=True)[1]
+    from sklearn.metrics.cluster import normalized_mutual_info_score, pair_confusion_matrix
+
+    cluster, label = _numbered(clusters, labels)
+    (_, joined_alone), (mates_alone, both) = pair_confusion_matrix(label, cluster).tolist()
+    precision, recall = _share(both, both + joined_alone), _share(both, both + mates_alone)
+    nmi = float(normalized_mutual_info_score(label, cluster))
+    return ClusterScores(precision, recall, _f(precision, recall), *bcubed(cluster, label), nmi)
+
+
+def bcubed(clusters: Iterable[int], labels: Iterable[int]) -> tuple[float, float, float]:
+    """BCubed precision, recall and F of clusters (N,) against identities (N,), see ``ClusterScores``."""
+    cluster, label = _numbered(clusters, labels)
+    _, cell, common = np.unique(np.stack([cluster, label]), axis=1, return_inverse=True, return_counts=True)
+    overlap = common[cell.ravel()]  # (N,) images of its person in its cluster
+    precision = float(np.mean(overlap / np.bincount(cluster)[cluster]))
+    recall = float(np.mean(overlap / np.bincount(label)[label]))
+    return precision, recall, _f(precision, recall)
+
+
+def _numbered(clusters: Iterable[int], labels: Iterable[int]) -> tuple[Ints, Ints]:
+    cluster, label = (np.unique(np.asarray(list(v)), return_inverse=True)[1] for v in (clusters, labels))
     if cluster.shape != label.shape or not len(cluster):
         raise ValueError(f"expected a cluster and a label for each image, got {len(cluster)} and {len(label)}")
-    _, cell, common = np.unique(np.stack([cluster, label]), axis=1, return_inverse=True, return_counts=True)
-    in_cluster, of_label = np.bincount(cluster), np.bincount(label)
-    both = _pairs(common)
-    precision, recall = _share(both, _pairs(in_cluster)), _share(both, _pairs(of_label))
-    overlap = common[cell.ravel()]  # (N,) images of its person in its cluster
-    b_precision = float(np.mean(overlap / in_cluster[cluster]))
-    b_recall = float(np.mean(overlap / of_label[label]))
-    return ClusterScores(precision, recall, _f(precision, recall), b_precision, b_recall, _f(b_precision, b_recall))
-
-
-def _pairs(sizes: Ints) -> int:
-    return int((sizes * (sizes - 1) // 2).sum())
+    return cluster, label
 
 
 def _share(part: int, whole: int) -> float:

@@ -109,6 +109,8 @@ def _left_out(source: Source, kind: str) -> dict[str, str]:
     facts = {}
     if source.left_out is not None:
         facts["left_out"] = source.left_out
+    if source.attributes is not None and kind != "packed":
+        facts["attributes"] = f"left out, since only packed sets hold them: {len(source.attribute_names)}"
     labels = source.file_labels
     if labels is not None and kind != "folder" and not np.array_equal(labels, np.arange(len(labels))):
         facts["labels"] = f"numbered anew, 0..{len(labels) - 1}; they were {labels[0]}..{labels[-1]}"
@@ -142,6 +144,7 @@ def subset(source: Source, indices: list[int]) -> Source:
         encoded=lambda i: source.encoded(indices[i]),
         where=lambda i: source.where(indices[i]),
         landmarks=None if source.landmarks is None else source.landmarks[indices],
+        attributes=None if source.attributes is None else source.attributes[indices],
         paths=None if source.paths is None else [source.paths[i] for i in indices],
         file_labels=None if source.file_labels is None else source.file_labels[used],
         pairs=None,
@@ -156,7 +159,7 @@ def _pack(source: Source, out: Path, report: Report, size: int | None) -> None:
     square.
     """
     shape = _first_size(source) if size is None else (size, size)
-    writer = PackWriter(out, shape, source.fingerprint())
+    writer = PackWriter(out, shape, source.fingerprint(), source.attribute_names)
     done = writer.handled
     for i in track(len(source) - done, "pack"):
         index, name = i + done, source.names[i + done]
@@ -175,7 +178,8 @@ def _pack(source: Source, out: Path, report: Report, size: int | None) -> None:
         if size is not None:
             image, h, w = resize(image, size), size, size
         if (h, w) == shape:
-            writer.add(name, int(source.labels[index]), image, points)
+            attributes = None if source.attributes is None else source.attributes[index]
+            writer.add(name, int(source.labels[index]), image, points, attributes)
         else:
             writer.drop(name, f"{w}x{h} pixels, the first image has {shape[1]}x{shape[0]}")
         if i % 1000 == 999:

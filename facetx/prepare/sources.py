@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from facetx.data.formats.codec import decode_image, encode_png, image_suffix
 from facetx.data.lists.folders import list_identities
-from facetx.data.lists.image_lists import read_names
+from facetx.data.lists.image_lists import read_attributes, read_names
 from facetx.data.lists.landmarks import read_landmarks
 from facetx.data.lists.pairs import Pairs, beside_bin, pairs_of_bin, read_pairs
 from facetx.data.sets.bins import BinImages
@@ -51,6 +51,7 @@ class Source:
         pairs: Of a ``.bin``, or in a folder's ``pairs.txt``, by the names without suffix; else None.
         folds_known: Whether the folds of the pairs are in the files; else they are ``FOLDS`` contiguous parts.
         landmarks: (N, 5, 2) in pixels, NaN where unknown; None where all are.
+        attribute_names, attributes: (A,) names, and (N, A) of 0 and 1; None where the files have none.
         packed: The packed set itself.
         paths: (N,) of the image files; None where images are no files of their own.
         file_labels: (C,) label of each identity in the files; None where identities have names only.
@@ -69,6 +70,8 @@ class Source:
     pairs: Pairs | None = None
     folds_known: bool = True
     landmarks: NDArray[np.float32] | None = None
+    attribute_names: tuple[str, ...] = ()
+    attributes: NDArray[np.float32] | None = None
     packed: Packed | None = None
     paths: list[Path] | None = None
     file_labels: NDArray[np.int64] | None = None
@@ -200,7 +203,17 @@ def _celeba(path: Path, images: Path) -> Source:
     if not images.is_dir():
         raise DataError(f"{images}: no such folder; name the one of CelebA's images (--root)")
     source = _list(path / "identity_CelebA.txt", images)
-    return replace(source, path=path, left_out="attributes and partition, by other files of CelebA")
+    source = replace(source, path=path, left_out="partition, by another file of CelebA")
+    listed = path / "list_attr_celeba.txt"
+    if not listed.exists():
+        return source
+    names, rows = read_attributes(listed)
+    files = [file.name for file in source.paths or ()]
+    missing = [name for name in files if name not in rows]
+    if missing:
+        raise DataError(f"{listed}: has no attributes of {len(missing)} images: {some(missing, show=3)}")
+    attributes = np.stack([rows[name] for name in files])
+    return replace(source, files=[*source.files, listed], attribute_names=tuple(names), attributes=attributes)
 
 
 def _records(path: Path) -> Source:
@@ -308,7 +321,8 @@ def _packed(path: Path) -> Source:
     return Source(
         "packed", path, sorted(path.iterdir()), list(data.identities), data.labels, names,
         lambda i: encode_png(data[i]["image"]), lambda i: f"{path}, image {i} ({names[i]})", landmarks=points,
-        packed=data, file_labels=np.arange(data.num_classes),
+        attribute_names=data.attribute_names, attributes=data.attributes, packed=data,
+        file_labels=np.arange(data.num_classes), left_out="masks" if data.mask_classes else None,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from facetx.checkpoints.backbone import build_backbone
 from facetx.checkpoints.format import Checkpoint
-from facetx.checkpoints.task import build_task
+from facetx.checkpoints.task import build_task, start_task_from
 from facetx.config import Settings, create
 from facetx.config.parts import Part, check_args
 from facetx.config.settings import EvaluatorSettings
@@ -86,7 +86,10 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     sized = any(transform.sets_size for transform in transforms)
     dataset = open_dataset(settings.data, None if sized else backbone.contract.size)
     check_labels(dataset)
-    task = build_task(settings.task, settings.head, backbone, dataset.description(), settings.model.freeze).to(device)
+    task = build_task(settings.task, settings.head, backbone, dataset.description(), settings.model.freeze)
+    if settings.model.init_from is not None and start_from is None:
+        start_task_from(task, settings.model.init_from)
+    task.to(device)
 
     evaluators = [evaluator_of(e, backbone.contract.size) for e in settings.evaluators]
     for part, evaluator in zip(settings.evaluators, evaluators):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from facetx.checkpoints.format import Checkpoint
+from facetx.checkpoints.task import within
 from facetx.checkpoints.weights import check_fit, load_weights
 from facetx.config import create
 from facetx.errors import CheckpointError, some
@@ -101,7 +102,7 @@ def restore(run: Run, ema: MovingAverage | None, progress: Progress, checkpoint:
     if ema and not state["averaged"]:
         raise CheckpointError(f"{where}: has no moving average; set optim.ema: null to resume from it")
     own = run.task.state_dict()
-    task = state["task"] if state["averaged"] else {**_under(run, weights), **state["task"]}
+    task = state["task"] if state["averaged"] else {**within(run.task, weights), **state["task"]}
     check_fit(own, task, where, _OTHER_PARTS)
     if ema:
         check_fit(ema.state, weights, where)
@@ -128,14 +129,7 @@ _OTHER_PARTS = (
 
 def _published(run: Run) -> set[str]:
     """The names in the task's state dict of what it publishes."""
-    return {*_under(run, run.task.published().state_dict())}
-
-
-def _under(run: Run, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What is published, by its names in the task."""
-    module = run.task.published()
-    (prefix,) = (name for name, other in run.task.named_modules() if other is module)
-    return {f"{prefix}.{name}" if prefix else name: value for name, value in published.items()}
+    return {*within(run.task, run.task.published().state_dict())}
 
 
 def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any] | None]:

@@ -40,7 +40,7 @@ FACTS, SCORES = "variant.json", "scores.npz"
 
 
 @dataclass
-class Comparison:
+class Sweep:
     """What has been measured so far.
 
     Attributes:
@@ -91,7 +91,7 @@ def describe_variants(variants: Mapping[str, Settings]) -> str:
     return "\n\n".join(lines)
 
 
-def compare(variants: Mapping[str, Settings], folder: Path, resume: str = "auto") -> Comparison:
+def run_variants(variants: Mapping[str, Settings], folder: Path, resume: str = "auto") -> Sweep:
     """Trains what is left to train and writes ``comparison.json``, ``comparison.md`` and the pictures.
 
     Args:
@@ -103,16 +103,16 @@ def compare(variants: Mapping[str, Settings], folder: Path, resume: str = "auto"
     Raises ``FacetxError`` for what the user can mend; a variant that diverges is noted, and the next one begins.
     """
     _check_folder(folder, variants, resume)
-    comparison = Comparison({})
+    done = Sweep({})
     for number, (name, settings) in enumerate(variants.items(), start=1):
         if not (folder / name / FACTS).exists():
             log.info("variant %s, %d of %d", name, number, len(variants))
-            comparison.signal = _in_a_process(settings, folder / name)
-            if comparison.signal:
-                return comparison
-        comparison.variants[name] = json.loads((folder / name / FACTS).read_text(encoding="utf-8"))
-    _write(comparison, variants, folder)
-    return comparison
+            done.signal = _in_a_process(settings, folder / name)
+            if done.signal:
+                return done
+        done.variants[name] = json.loads((folder / name / FACTS).read_text(encoding="utf-8"))
+    _write(done, variants, folder)
+    return done
 
 
 def _check_folder(folder: Path, variants: Mapping[str, Settings], resume: str) -> None:
@@ -213,9 +213,9 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _write(comparison: Comparison, variants: Mapping[str, Settings], folder: Path) -> None:
-    (folder / "comparison.json").write_text(json.dumps(comparison.variants, indent=1) + "\n", encoding="utf-8")
-    (folder / "comparison.md").write_text(comparison.table() + "\n", encoding="utf-8")
+def _write(done: Sweep, variants: Mapping[str, Settings], folder: Path) -> None:
+    (folder / "comparison.json").write_text(json.dumps(done.variants, indent=1) + "\n", encoding="utf-8")
+    (folder / "comparison.md").write_text(done.table() + "\n", encoding="utf-8")
     batch_size = next(iter(variants.values())).train.batch_size
     rows = {name: read_rows(folder / name / "metrics.jsonl") for name in variants}
     plot_comparison(rows, batch_size, folder / "comparison.png")

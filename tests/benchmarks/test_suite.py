@@ -13,7 +13,7 @@ from PIL import Image
 
 from facetx.benchmarks.catalog import BENCHMARKS, find_benchmark, get_benchmark, how_to_get, published
 from facetx.benchmarks.groups import groups_table, read_groups, results_by_group
-from facetx.benchmarks.paired import compare
+from facetx.benchmarks.paired import compare_results
 from facetx.benchmarks.results import read_result
 from facetx.benchmarks.suite import find_benchmarks, published_table, run_benchmark, summary_table, write_outcome
 from facetx.data.lists.pairs import Pairs, read_pairs, write_pairs
@@ -166,7 +166,7 @@ def test_one_fold_has_its_page_and_its_file(root, tmp_path):
     again, receipt = read_result(tmp_path / "lfw.json")
     assert again.as_dict() == outcome.result.as_dict()
     assert "accuracy" not in again.summary()
-    assert compare(again, receipt, again, receipt).mcnemar.p == 1
+    assert compare_results(again, receipt, again, receipt).mcnemar.p == 1
     assert write_pictures(tmp_path, [], {"lfw": again}, [outcome.evaluator])[0].name == "roc.png"
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from facetx.backbones import BACKBONES
 from facetx.benchmarks.embedding_cache import EmbeddingCache
-from facetx.benchmarks.paired import compare, mismatches
+from facetx.benchmarks.paired import compare_results, mismatches
 from facetx.benchmarks.receipts import make_receipt, network_digest, weights_digest
 from facetx.benchmarks.results import read_result, write_result
 from facetx.contract import InputContract
@@ -162,25 +162,25 @@ def test_other_values_beside_the_scores_are_refused(task, tmp_path):
 def test_compare_two_models_and_refuse_what_does_not_match(task):
     a, b = Linear(), Linear(seed=1)
     first, second = (task.result(a), make_receipt(task, a)), (task.result(b), make_receipt(task, b))
-    found = compare(*first, *second)
+    found = compare_results(*first, *second)
     right = [(r.scores > r.accuracy.thresholds[r.fold]) == r.same for r in (first[0], second[0])]
     assert found.mcnemar.only_a == int((right[0] & ~right[1]).sum())
     assert found.accuracy.b == right[1].mean()
     assert found.notes == []
     assert "McNemar, exact" in found.text()
     assert json.loads(json.dumps(found.as_dict()))["accuracy"]["a"] == right[0].mean()
-    assert compare(*first, *first).notes == ["both are of the same weights"]
+    assert compare_results(*first, *first).notes == ["both are of the same weights"]
 
     other = replace(second[1], flip=False, images="0" * 64, versions={**second[1].versions, "torch": "1.0"})
     with pytest.raises(DataError, match=r"(?s)images: .*\.\.\. and 000000000000\.\.\.\n  flip: True and False"):
-        compare(*first, second[0], other)
+        compare_results(*first, second[0], other)
     shifted = replace(second[1], input={**second[1].input, "alignment": "other"})
     with pytest.raises(DataError, match="alignment: arcface and other"):
-        compare(*first, second[0], shifted)
+        compare_results(*first, second[0], shifted)
     with pytest.raises(DataError, match="labels or folds: they differ though the receipts agree"):
-        compare(*first, replace(second[0], same=~second[0].same), second[1])
+        compare_results(*first, replace(second[0], same=~second[0].same), second[1])
     older = replace(second[1], versions={**second[1].versions, "torch": "1.0"})
-    assert compare(*first, second[0], older).notes[0].startswith("version of torch: ")
+    assert compare_results(*first, second[0], older).notes[0].startswith("version of torch: ")
 
 
 def test_the_cache_computes_once_and_tells_changes(task, tmp_path):

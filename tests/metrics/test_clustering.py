@@ -56,3 +56,14 @@ def test_perfect_single_and_one_cluster():
     assert cluster_scores([0] * 5, label).bcubed_recall == 1
     with pytest.raises(ValueError, match="a cluster and a label for each image"):
         cluster_scores([0, 1], [0])
+
+
+def test_nmi_is_mutual_information_over_mean_entropy():
+    rng = np.random.default_rng(2)
+    cluster, label = rng.integers(4, size=50), rng.integers(3, size=50)
+    joint = np.array([[np.mean((cluster == c) & (label == k)) for k in range(3)] for c in range(4)])
+    by_cluster, by_label = joint.sum(1), joint.sum(0)
+    seen = joint > 0
+    mutual = (joint[seen] * np.log(joint / np.outer(by_cluster, by_label))[seen]).sum()
+    entropies = [-(p * np.log(p)).sum() for p in (by_cluster, by_label)]
+    assert cluster_scores(cluster, label).nmi == pytest.approx(mutual / np.mean(entropies))

@@ -426,9 +426,16 @@ def test_celeba_with_its_identities_and_landmarks(tmp_path):
     assert source.labels.tolist() == [1, 0, 1]
     assert source.landmarks[2].ravel().tolist() == list(range(3, 13))
     facts = convert(source, tmp_path / "out").facts
-    assert facts["left_out"] == "attributes and partition, by other files of CelebA"
+    assert facts["left_out"] == "partition, by another file of CelebA"
     again = open_source(tmp_path / "out")
     assert again.landmarks[0].ravel().tolist() == list(range(2, 12))
+    (root / "list_attr_celeba.txt").write_text("3\nMale Young\n000003.png 1 -1\n000001.png -1 -1\n000002.png 1 1\n")
+    assert "only packed sets hold them: 2" in convert(open_source(root), tmp_path / "again").facts["attributes"]
+    for path, name in ((root, "pack"), (tmp_path / "pack", "pack2")):
+        assert "attributes" not in convert(open_source(path), tmp_path / name, "packed").facts
+        packed = Packed(str(tmp_path / name))
+        assert packed.attribute_names == ("Male", "Young")
+        assert [packed[i]["attributes"].tolist() for i in range(3)] == [[0, 0], [1, 1], [1, 0]]
     assert open_source(root / "identity_CelebA.txt", root=root / "img_align_celeba").image(0)[0, 0, 0] == 1
     (root / "img_align_celeba").rename(root / "pictures")
     with pytest.raises(

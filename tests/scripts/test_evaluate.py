@@ -216,3 +216,28 @@ def test_a_list_of_one_fold(script, small, data, tmp_path):
     assert "none, for there is one fold" in told.out
     assert "warning: one fold: no accuracy over folds" in told.out
     assert (run / "lfw/lfw_scores.png").exists()
+
+
+def test_a_trained_head_is_asked_of_pictures_that_it_did_not_see(script, small, faces, tmp_path):
+    """Classification needs the head, which is in the training state and not published."""
+    split = {"root": str(faces), "test_images": 0.4}
+    data = {"name": "image_folder", "args": {**split, "images": "train"}, "workers": 0}
+    train = {**small["train"], "steps": 40, "checkpoint_every": 40}
+    settings = {
+        **small,
+        "data": data,
+        "train": train,
+        "optim": {"lr": 3e-3, "ema": 0.9},
+        "evaluators": [],
+        "select": None,
+    }
+    facetx.start_run(check_settings(settings), tmp_path / "run")
+    arguments = [f"root={faces}", "images=test", "test_images=0.4"]
+    model = ["--checkpoint", tmp_path / "run", "--data", "image_folder", "--data-args", *arguments]
+    told = script("evaluate.py", *model, "--ask", "classification")
+    assert told.returncode == 0, told.err
+    assert "top1" in told.out
+    result = json.loads((tmp_path / "run/benchmarks/image_folder_classification.json").read_text())
+    assert result["images"] == 12
+    assert result["summary"]["top1"] > 0.5
+    assert result["receipt"]["images"]

@@ -11,7 +11,7 @@ from facetx.checkpoints.format import find_checkpoint, point
 from facetx.config.variants import load_variants
 from facetx.errors import ConfigError
 from facetx.training import sweep as module
-from facetx.training.sweep import Comparison, compare, describe_variants
+from facetx.training.sweep import Sweep, describe_variants, run_variants
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def done(variants, tmp_path_factory):
     folder = tmp_path_factory.mktemp("comparison") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_in_a_process", in_this_process)
-        return folder, compare(variants, folder, resume="never")
+        return folder, run_variants(variants, folder, resume="never")
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_the_pictures(done):
 
 def test_what_is_done_is_not_trained_again(copy, done, variants, monkeypatch):
     monkeypatch.setattr(module, "_in_a_process", no_process)
-    assert compare(variants, copy).variants == done[1].variants
+    assert run_variants(variants, copy).variants == done[1].variants
 
 
 def test_a_half_done_variant_goes_on_from_its_checkpoint(copy, done, variants, monkeypatch):
@@ -130,24 +130,24 @@ def test_a_half_done_variant_goes_on_from_its_checkpoint(copy, done, variants, m
     point(folder / "checkpoints", "LAST", "step_00000004")
     monkeypatch.setattr(module, "_in_a_process", in_this_process)
     monkeypatch.setattr(module, "build", no_process)  # the facts are of what has been trained, not of another one
-    assert measured(compare(variants, copy)) == measured(done[1])
+    assert measured(run_variants(variants, copy)) == measured(done[1])
 
 
 def test_one_killed_between_its_last_step_and_its_facts_is_evaluated_again(copy, done, variants, monkeypatch):
     (copy / "cosface/variant.json").unlink()
     monkeypatch.setattr(module, "_in_a_process", in_this_process)
     monkeypatch.setattr("facetx.training.loop.training_step", no_process)
-    assert measured(compare(variants, copy)) == measured(done[1])
+    assert measured(run_variants(variants, copy)) == measured(done[1])
 
 
 def test_other_settings_in_the_same_folder_are_an_error(copy, variants):
     changed = {n: s.model_copy(update={"seed": 3}) for n, s in variants.items()}
     with pytest.raises(ConfigError, match="begun with other settings .seed: 0 -> 3.; choose another --run-dir"):
-        compare(changed, copy)
+        run_variants(changed, copy)
     with pytest.raises(ConfigError, match="is not empty; go on with --resume auto"):
-        compare(variants, copy, resume="never")
+        run_variants(variants, copy, resume="never")
     with pytest.raises(ConfigError, match="takes auto or never"):
-        compare(variants, copy, resume="copy")
+        run_variants(variants, copy, resume="copy")
 
 
 def test_a_variant_that_diverges_is_noted_and_does_not_stop_the_rest(variants, tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_a_variant_that_diverges_is_noted_and_does_not_stop_the_rest(variants, t
     broken["train"] |= {"stop_after_bad_steps": 2}
     broken = type(variants["cosface"]).model_validate_json(json.dumps(broken))
     monkeypatch.setattr(module, "_in_a_process", in_this_process)
-    comparison = compare({"broken": broken, "cosface": variants["cosface"]}, tmp_path / "run")
+    comparison = run_variants({"broken": broken, "cosface": variants["cosface"]}, tmp_path / "run")
     assert "in a row, all skipped" in comparison.variants["broken"]["diverged"]
     assert comparison.variants["cosface"]["diverged"] is None
     assert comparison.table().splitlines()[-1].startswith("broken: steps ")
@@ -173,4 +173,4 @@ def test_every_variant_is_built_before_the_first_trains(variants):
 
 
 def test_an_empty_comparison_has_an_empty_table():
-    assert len(Comparison({}).table().splitlines()) == 2
+    assert len(Sweep({}).table().splitlines()) == 2

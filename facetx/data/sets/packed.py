@@ -82,6 +82,10 @@ class Packed(FaceDataset):
     def keypoints(self) -> NDArray[np.float32] | None:
         return self._small.get("keypoints")
 
+    @property
+    def attributes(self) -> NDArray[np.float32] | None:
+        return self._small.get("attributes")
+
     def _open(self) -> None:
         self._maps = {name: _map(self.path / f"{name}.npy", "|u1", shape) for name, shape in self._shapes.items()}
 
