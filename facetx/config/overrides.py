@@ -49,10 +49,10 @@ GONE = object()
 def value_at(raw: Any, path: Path_) -> Any:
     """The value that a path leads to; ``GONE`` where it leads nowhere."""
     for key in path:
-        if (isinstance(raw, dict) and key in raw) or (
-            isinstance(raw, list) and isinstance(key, int) and key < len(raw)
-        ):
-            raw = raw[key]
+        if isinstance(raw, dict):
+            raw = raw.get(key, GONE)
+        elif isinstance(raw, list) and isinstance(key, int):
+            raw = raw[key] if key < len(raw) else GONE
         else:
             return GONE
     return raw

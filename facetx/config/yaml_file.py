@@ -83,19 +83,17 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
     """
     loader = None
     if len(text) > MOST_CHARACTERS:
-        raise ConfigError(
-            f"{name}: has more than {MOST_CHARACTERS} characters; settings are short, is it another file?"
-        )
+        raise ConfigError(f"{name}: has more than {MOST_CHARACTERS} characters; is it settings?")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
         lines: dict[Path_, int] = {}
         if node is None:
             return {}, lines
-        for visited, (path, mark) in enumerate(_places(node, ()), start=1):
+        for visited, (path, begin) in enumerate(_places(node, ()), start=1):
             if visited > MOST_VALUES:
-                raise yaml.MarkedYAMLError(problem=f"more than {MOST_VALUES} values", problem_mark=mark)
-            lines[path] = mark.line + 1
+                raise yaml.MarkedYAMLError(problem=f"more than {MOST_VALUES} values", problem_mark=begin)
+            lines[path] = begin.line + 1
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
