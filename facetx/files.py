@@ -40,6 +40,10 @@ def draft_file(path: str | Path) -> Iterator[BinaryIO]:
     draft.replace(path)
 
 
+DRAFTS = ".*.part"
+"""The names of the drafts of files, as a shell pattern."""
+
+
 def _draft_prefix(path: Path) -> str:
     """Of the drafts of one file; short, since the file's own name may be as long as a name can be."""
     return f".{path.name[:32]}.{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}."
@@ -78,7 +82,7 @@ def draft_folder(out: Path, of: str) -> Path:
     if draft.exists() and (not marker.is_file() or marker.read_text("utf-8", "surrogateescape") != of):
         shutil.rmtree(draft)
     draft.mkdir(exist_ok=True)
-    for left in draft.rglob(".*.part"):  # files that were being written when an earlier try was killed
+    for left in draft.rglob(DRAFTS):  # files that were being written when an earlier try was killed
         left.unlink()
     write_file(marker, of)
     return draft
