@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facetx.cli import embedding_arguments, embedding_options, run_script
+from facetx.cli import embedding_arguments, embedding_options, run_script, say
 
 if TYPE_CHECKING:
     from facetx.benchmarks.suite import Outcome
@@ -42,8 +42,8 @@ def main(args: argparse.Namespace) -> int:
     asked = [get_benchmark(name) for name in args.benchmarks or BENCHMARKS]
     there, absent = find_benchmarks(asked, args.data_root) if args.data_root else ([], asked)
     if args.list:
-        print(benchmarks_table(asked, there).text())
-        print("\n".join(["", *(how_to_get(benchmark, args.data_root or "DATA_ROOT") for benchmark in absent)]))
+        say(benchmarks_table(asked, there).text())
+        say("\n".join(["", *(how_to_get(benchmark, args.data_root or "DATA_ROOT") for benchmark in absent)]))
         return 0
     if not there and args.identification is None and args.data is None:
         if args.data_root is None:
@@ -71,10 +71,10 @@ def main(args: argparse.Namespace) -> int:
 
     folder = Path(args.out) if args.out else results_folder(args.checkpoint, "benchmarks")
     facts = {"checkpoint": str(args.checkpoint), "step": model.meta["step"], "input": model.contract.as_dict()}
-    print(f"{args.checkpoint}, step {model.meta['step']}", file=sys.stderr)
+    say(f"{args.checkpoint}, step {model.meta['step']}", sys.stderr)
     outcomes, failed = [], []
     for title, run in todo.items():
-        print(f"{title} ...", file=sys.stderr)
+        say(f"{title} ...", sys.stderr)
         try:
             outcomes.append(run(**more))
         except FacetxError as error:  # the others still count
@@ -90,7 +90,7 @@ def main(args: argparse.Namespace) -> int:
         missing = [f"not there: {names}; --list says how to get them"] if there and absent else []
     stem = "results" if there else "identification" if args.identification else f"{args.data}"
     text = write_results(folder / stem, str(model.meta["settings"]["name"]), facts, outcomes, failed + missing)
-    print(f"{text}\n\nwritten: {folder}/{stem}.md, {stem}.html, a JSON file for each benchmark")
+    say(f"{text}\n\nwritten: {folder}/{stem}.md, {stem}.html, a JSON file for each benchmark")
     return 2 if failed else 0
 
 
