@@ -76,6 +76,7 @@ class Attempt:
         changes: Of files, that it came to.
         began: (phase, seconds since the start) of each phase.
         seconds: That it took.
+        hung: Whether it had to be killed, since it did not come to an end.
         words: The end of what it has written to the terminal.
     """
 
@@ -85,6 +86,7 @@ class Attempt:
     changes: int = 0
     began: list[tuple[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    hung: bool = False
     words: str = ""
 
 
@@ -105,11 +107,9 @@ def attempt(work: Work, folder: Path, kill: Kill | None = None) -> Attempt:
     while True:
         ready = select.select([reader], [], [], max(0.0, due - time.perf_counter()))[0]
         if not ready:
-            if aim is None:
-                found.words = "it hangs; "
-                aim = Kill("kill all")
-            found.hit = _shoot(pid, aim)
-            aim, due = None, started + LIMIT
+            found.hung = aim is None
+            found.hit |= _shoot(pid, aim or Kill("kill all"))
+            aim, due = None, time.perf_counter() + LIMIT
             continue
         more = os.read(reader, 4096)
         if not more:
@@ -129,7 +129,7 @@ def attempt(work: Work, folder: Path, kill: Kill | None = None) -> Attempt:
     found.seconds = time.perf_counter() - started
     found.hit |= kill is not None and kill.change is not None and found.code == -signal.SIGKILL
     found.left = _outlived()
-    found.words += log.read_text(encoding="utf-8", errors="replace")[-1500:]
+    found.words = log.read_text(encoding="utf-8", errors="replace")[-1500:]
     return found
 
 
@@ -137,10 +137,8 @@ def _shoot(pid: int, kill: Kill) -> bool:
     """Returns whether there was someone to shoot at."""
     if kill.how == "kill a worker":
         try:
-            children = [
-                c for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()
-            ]
-        except FileNotFoundError:
+            children = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in _children(task)]
+        except FileNotFoundError:  # it is done
             return False
         if not children:
             return False
@@ -178,6 +176,7 @@ def _outlived() -> int:
 
 def _child(work: Work, folder: Path, log: Path, writer: int, kill: Kill | None) -> int:
     os.setsid()
+    os.register_at_fork(after_in_child=lambda: os.close(writer))  # it ends with this process, not with its children
     terminal = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(terminal, 1)
     os.dup2(terminal, 2)
@@ -288,6 +287,8 @@ class Story:
             if found.hit and kill is not None:
                 hits[f"{kill.how}, {'change of a file' if kill.change else kill.phase}"] += 1
                 stopped |= kill.how in ("stop all", "kill a worker")
+            if found.hung:
+                problems.append(f"it hangs: {found.words}")
             if found.left:
                 problems.append(f"{found.left} processes are left")
             expected = {0}
