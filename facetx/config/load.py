@@ -29,8 +29,12 @@ def load_settings(path: str | Path, overrides: Sequence[str] = (), plugins: Sequ
     raw, lines = yaml_file.read(path)
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: holds {_show(raw)}; settings are keys and values, such as 'name: my_run'")
-    places = {p: f"{path}:{line}" for p, line in lines.items()}
-    places |= apply_overrides(raw, overrides)
+    places = apply_overrides(raw, overrides, {p: f"{path}:{line}" for p, line in lines.items()})
+    if "variants" in raw:
+        raise ConfigError(
+            f"{places['variants',]}: variants: these are settings of several runs; train them by: "
+            f"python scripts/compare.py {path}"
+        )
     add_plugins(raw, plugins)
     return check_settings(raw, str(path), places)
 

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Generator, Sequence
 from multiprocessing import parent_process
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
@@ -53,7 +54,7 @@ def batches_of(loader: DataLoader[T]) -> Generator[T, None, None]:
         signal.signal(signal.SIGCHLD, before)
     try:
         yield from iterator
-    except RuntimeError as error:
+    except (RuntimeError, OSError, EOFError) as error:  # as what PyTorch was just about when it died
         if words := _killed(iterator):
             raise WorkerError(words) from error
         raise
@@ -72,6 +73,10 @@ def _processes(iterator: Any) -> Sequence[BaseProcess]:
 
 def _killed(iterator: Any) -> str:
     """What happened to the first worker that is dead, and what helps; nothing where none is."""
+    ended = wait([process.sentinel for process in _processes(iterator)], timeout=1)
+    for process in _processes(iterator):
+        if process.sentinel in ended:  # what it held is closed, and its exit code follows
+            process.join(timeout=1)
     codes = [process.exitcode for process in _processes(iterator) if process.exitcode]
     if not codes:
         return ""

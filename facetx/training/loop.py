@@ -22,7 +22,7 @@ from facetx.training.build import Run, build
 from facetx.training.changes import check_changes, check_data
 from facetx.training.describe import describe_run
 from facetx.training.probes import open_data
-from facetx.training.records import DivergedError, Records
+from facetx.training.records import DivergedError, Records, put_in_order
 from facetx.training.signals import Caught, InterruptedBySignal, caught_signals
 from facetx.training.sinks import Row
 from facetx.training.state import Progress, restore
@@ -85,6 +85,7 @@ def train(
         restore(run, ema, progress, start_from)
         start = start_from.step
         unanswered = [] if start_from.meta.evaluated else evaluators_due(run, start)
+    put_in_order(folder, start_from, settings.train.keep)
     outcome = Outcome(start, run.total_steps, run, ema)
     if start >= run.total_steps and not unanswered:
         log.warning("all %d steps are done already", run.total_steps)
