@@ -50,10 +50,10 @@ def test_rows_with_images_are_read_and_the_others_are_told(table, caplog):
 
 
 def test_columns_can_be_chosen(table):
-    data = DATASETS["attribute_csv"](path=str(table), columns=["Young"], unknown="-1", size=4, crop=6)
+    data = DATASETS["attribute_csv"](path=str(table), columns=["Young"], unknown="-1")
     assert (data.attribute_names, data.num_classes) == (("Young",), 1)
     np.testing.assert_array_equal(data.attributes[:, 0], [0, 1, NAN])
-    assert data[0]["image"].shape == (4, 4, 3)
+    assert data[0]["image"].shape == (8, 6, 3)
 
 
 def test_without_images_there_is_no_data_set(table, tmp_path):
@@ -93,24 +93,10 @@ def test_either_number_says_no_where_it_is_alone(tmp_path):
     np.testing.assert_array_equal(found.values, [[1], [NAN]])
 
 
-def test_the_middle_is_cut_out_then_resized(tmp_path):
-    picture = np.zeros((8, 6, 3), np.uint8)
-    picture[2:6, 1:5] = np.arange(16).reshape(4, 4, 1) * 10
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    (tmp_path / "x.csv").write_text("image,Male\na.png,1\n")
-    args = {"path": str(tmp_path / "x.csv"), "crop": 4}
-    np.testing.assert_array_equal(DATASETS["attribute_csv"](**args)[0]["image"], picture[2:6, 1:5])
-    larger = DATASETS["attribute_csv"](**args, size=12)[0]["image"]
-    expected = Image.fromarray(picture[2:6, 1:5]).resize((12, 12), Image.Resampling.BILINEAR)
-    np.testing.assert_allclose(larger.astype(int), np.array(expected).astype(int), atol=1)
-    with pytest.raises(DataError, match="a.png: 6x8 pixels, and crop cuts 7 a side out"):
-        DATASETS["attribute_csv"](path=str(tmp_path / "x.csv"), crop=7)[0]
-
-
 def test_celeba_of_half_size():
     root = shared("data/celeba_attributes")
-    data = DATASETS["celeba"](root=str(root), images="images", part="val", crop=88, size=32)
-    assert (len(data), len(data.attribute_names), data[0]["image"].shape) == (600, 40, (32, 32, 3))
+    data = DATASETS["celeba"](root=str(root), images="images", part="val")
+    assert (len(data), len(data.attribute_names), data[0]["image"].shape) == (600, 40, (109, 89, 3))
     assert data.attributes.mean() == pytest.approx(0.226, abs=0.01)
 
 

@@ -13,8 +13,7 @@ from facetx.data.formats.paths import Paths
 from facetx.data.lists.attributes import read_attribute_csv
 from facetx.data.lists.folders import is_image, say_once
 from facetx.data.lists.image_lists import read_attributes, read_list
-from facetx.data.sample import Map, move_image
-from facetx.data.sets.folder import ImageFiles, read_image
+from facetx.data.sets.folder import ImageFiles
 from facetx.errors import DataError, some
 
 PARTITIONS = {"train": 0, "val": 1, "test": 2}
@@ -29,7 +28,6 @@ class AttributeFiles(ImageFiles):
         attribute_names: (A,).
         attributes: (N, A) float32: 1, 0, or NaN where that is not known.
         size: Pixels a side to resize to; as the files are, unless given.
-        crop: Pixels a side of the middle that is cut out before.
 
     Items have ``"attributes"`` (A,) too.
     """
@@ -41,27 +39,13 @@ class AttributeFiles(ImageFiles):
         attribute_names: Sequence[str],
         attributes: NDArray[np.float32],
         size: int | None = None,
-        crop: int | None = None,
     ):
         super().__init__(paths, name, size)
-        self.crop = crop
         self.attribute_names = tuple(attribute_names)
         self.attributes = attributes
 
     def __getitem__(self, index: int) -> Sample:
-        attributes = {"attributes": self.attributes[index]}
-        if self.crop is None:
-            return {**super().__getitem__(index), **attributes}
-        return {"image": self._cropped(index, self.crop), "label": int(self.labels[index]), **attributes}
-
-    def _cropped(self, index: int, crop: int) -> NDArray[np.uint8]:
-        image = read_image(self.paths[index])
-        height, width = image.shape[:2]
-        if min(height, width) < crop:
-            raise DataError(f"{self.describe(index)}: {width}x{height} pixels, and crop cuts {crop} a side out")
-        left, upper, side = (width - crop) // 2, (height - crop) // 2, self.size or crop
-        middle = image[upper : upper + crop, left : left + crop]
-        return move_image(middle, Map.resize((crop, crop), (side, side)))
+        return {**super().__getitem__(index), "attributes": self.attributes[index]}
 
     def _set_people(self, names: Sequence[str] | Sequence[int]) -> None:
         """The identity of each item; classes are in the names' order."""
@@ -78,7 +62,6 @@ class CelebA(AttributeFiles):
         images: Folder of the image files, below ``root``.
         part: By the partition file; "all" takes every image.
         size: Pixels a side to resize to; as the files are, unless given.
-        crop: Pixels a side of the middle that is cut out before; 178 of the images as they are distributed.
 
     Attributes:
         attribute_names: (A,).
@@ -94,7 +77,6 @@ class CelebA(AttributeFiles):
         images: str = "img_align_celeba",
         part: Literal["all", "train", "val", "test"] = "all",
         size: int | None = None,
-        crop: int | None = None,
     ):
         folder = Path(root)
         attributes, rows = read_attributes(folder / "list_attr_celeba.txt")
@@ -112,7 +94,7 @@ class CelebA(AttributeFiles):
                 f"{some(absent, show=3)}; unpack all of them, or say where they lie by images"
             )
         stacked = np.stack([rows[name] for name in names])
-        super().__init__(Paths(folder / images, names), f"celeba/{part}", attributes, stacked, size, crop)
+        super().__init__(Paths(folder / images, names), f"celeba/{part}", attributes, stacked, size)
         self._set_people([identity[name] for name in names])
         self.namespace = "celeba"
 
@@ -133,7 +115,6 @@ class AttributeCsv(AttributeFiles):
         columns: Those of the attributes; all others, unless given.
         unknown: The number that means that it is not known, as an empty cell does: "0" in MAAD-Face.
         size: Pixels a side to resize to; as the files are, unless given.
-        crop: Pixels a side of the middle that is cut out before.
 
     Raises ``DataError`` with the line for a row that is wrong, and where no row has its image.
     """
@@ -147,7 +128,6 @@ class AttributeCsv(AttributeFiles):
         columns: tuple[str, ...] | None = None,
         unknown: Literal["0", "-1"] | None = None,
         size: int | None = None,
-        crop: int | None = None,
     ):
         table = read_attribute_csv(path, file, identity, columns, unknown)
         folder = Path(path).parent if root is None else Path(root)
@@ -164,7 +144,7 @@ class AttributeCsv(AttributeFiles):
                 f"({some(sorted(absent), show=3)})"
             )
         paths = Paths(folder, [table.files[i] for i in there])
-        super().__init__(paths, Path(path).stem, table.names, table.values[there], size, crop)
+        super().__init__(paths, Path(path).stem, table.names, table.values[there], size)
         if table.identities:
             self._set_people([table.identities[i] for i in there])
         self.namespace = f"attributes {os.path.realpath(path)}"
