@@ -31,15 +31,17 @@ def plot_radar(results: Mapping[str, AttributeResult], path: str | Path) -> None
     lines = {MAJORITY: _values([r.majority for r in first.rates], order)}
     lines |= {name: _values([r.accuracy for r in result.rates], order) for name, result in results.items()}
     angles = 2 * np.pi * np.arange(len(order)) / len(order)
-    figure = new_figure(9.0, 9.4)
-    ax = figure.add_subplot(projection="polar")
+    figure = new_figure(9.0, 9.8)
+    figure.set_layout_engine("none")  # which takes the names at the rim for a part of the plot, and shrinks it
+    ax = figure.add_axes((0.15, 0.19, 0.7, 0.7 * 9.0 / 9.8), projection="polar")
     lowest = min(float(np.nanmin(v)) for v in lines.values())
     bottom = 5 * np.floor(min(lowest, 90) / 5) - 5
     start = 0
     for k, places in enumerate(regions.values()):
         middle = angles[start] + np.pi * (len(places) - 1) / len(order)
         width = 2 * np.pi * len(places) / len(order)
-        ax.bar(middle, 100 - bottom, width, bottom, color=COLORS[k % len(COLORS)], alpha=0.08, linewidth=0)
+        color = COLORS[k % len(COLORS)]
+        ax.bar(middle, 100 - bottom, width, bottom, color=color, alpha=0.1, linewidth=0, label=list(regions)[k])
         start += len(places)
     styles = [(INK, "--"), *((color, "-") for color in COLORS)]
     for (name, values), (color, style) in zip(lines.items(), styles):
@@ -62,7 +64,8 @@ def plot_radar(results: Mapping[str, AttributeResult], path: str | Path) -> None
     ax.tick_params(colors=INK, labelsize=8)
     ax.grid(color=PALE, linewidth=0.6)
     ax.spines["polar"].set_visible(False)
-    figure.legend(loc="outside lower center", frameon=False, fontsize=9, title="accuracy, mean of the attributes")
+    figure.suptitle("Accuracy of each attribute (%), and the mean of all", fontsize=11, color=INK)
+    figure.legend(loc="lower center", frameon=False, fontsize=9, ncols=3)
     save(figure, path)
 
 
