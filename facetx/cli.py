@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int]) -> int:
     """Parses the command line, runs ``main``, and returns the exit code."""
-
     from facetx.logs import log_to_stderr
     from facetx.plugins import load_installed, load_plugins
 
@@ -63,8 +62,8 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
 
 
 EXHAUSTED = (
-    "; the machine has no more of it: lower the batch size or the workers (train.batch_size, data.workers, --batch-size, "
-    "--workers), or raise the limit (ulimit -n for files)"
+    "; the machine has no more of it: lower the batch size or the workers (train.batch_size, data.workers; "
+    "--batch-size, --workers), or raise the limit (ulimit -n for files)"
 )
 
 
