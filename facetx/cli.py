@@ -62,7 +62,7 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
 
 
 EXHAUSTED = (
-    "; the machine has no more of it: lower the batch size or the workers (train.batch_size, data.workers; "
+    "; the machine has no more of it: lower the batch size or the workers (train.batch_size, data.workers, "
     "--batch-size, --workers), or raise the limit (ulimit -n for files)"
 )
 

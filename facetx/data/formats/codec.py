@@ -99,8 +99,8 @@ def _resized(image: Image.Image, size: int, where: str) -> Image.Image:
     if image.width != image.height:
         raise DataError(
             f"{where}: is {image.width}x{image.height}, and would be squashed to {size}x{size}; align the faces "
-            "(scripts/prepare_data.py align), cut the files square, or give no size and train with the transforms "
-            f"{{name: center_crop, args: {{size: {min(image.size)}}}}} and {{name: resize, args: {{size: {size}}}}}"
+            "(scripts/prepare_data.py align), or say crop: true beside the data set (--crop in evaluate.py), which "
+            "takes the square in the middle"
         )
     return image if image.width == size else image.resize((size, size), Image.Resampling.BILINEAR)
 

@@ -44,7 +44,9 @@ class HuggingFaceFolder(FaceDataset):
         except ImportError:
             raise DataError(f"{path}: needs the package datasets; install it with: pip install 'facetx[hf]'") from None
         if int(datasets.__version__.partition(".")[0]) < 4:
-            raise DataError(f"{path}: datasets {datasets.__version__} runs a folder's code; install 4 or later")
+            raise DataError(
+                f"{path}: datasets {datasets.__version__} runs code of the folder; install version 4 or later"
+            )
         if not Path(path).is_dir():
             raise DataError(f"{path}: no such folder")
         try:
@@ -118,7 +120,7 @@ def _offline() -> Iterator[None]:
     import datasets
     import huggingface_hub
 
-    switches: list[Any] = [datasets.config, huggingface_hub.constants]
+    switches: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
     before = [switch.HF_HUB_OFFLINE for switch in switches]
     for switch in switches:
         switch.HF_HUB_OFFLINE = True

@@ -55,7 +55,7 @@ class Packed(FaceDataset):
         if size is not None and self.image_size[0] != self.image_size[1]:
             raise DataError(
                 f"{path}: images of {index['width']}x{index['height']} pixels would be squashed to {size}x{size}; "
-                "give no size, and train with the transforms center_crop and resize"
+                "say crop: true beside the data set (--crop in evaluate.py), which takes the square in the middle"
             )
         self.identities = index["identities"]
         self.num_classes = len(index["identities"])
