@@ -119,6 +119,7 @@ def batches_of(loader: DataLoader[T]) -> Generator[T, None, None]:
             for process in _processes(iterator):
                 if process.is_alive():  # one that is stuck in a read, and ignores that it is asked to end
                     process.kill()
+                    process.join()
 
 
 def _awaited(iterator: Iterator[T]) -> Iterator[T]:
