@@ -230,6 +230,16 @@ def test_what_a_reader_makes_of_nonsense_is_an_error_of_ours(tmp_path, suffix):
             read_weights(file)
 
 
+def test_an_npz_that_would_fill_the_memory_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros(2**25, np.uint8))
+    assert (tmp_path / "bomb.npz").stat().st_size < 2**16
+    with pytest.raises(CheckpointError, match=r"bomb.npz: .*unpacks to 33554\d+ bytes; at most"):
+        read_weights(tmp_path / "bomb.npz")
+    np.savez(tmp_path / "other.npz", w=np.ones(3, ">f4"))
+    with pytest.raises(CheckpointError, match=r"other.npz: cannot be read as .npz .*byte order"):
+        read_weights(tmp_path / "other.npz")
+
+
 # ---- pointers and order
 
 
