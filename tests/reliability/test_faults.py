@@ -1,10 +1,12 @@
 """What goes wrong around a run costs no more than it must: signals, workers, evaluators, disks, and damaged files."""
 
 import json
+import logging
 import multiprocessing
 import os
 import pty
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,8 +91,9 @@ def straight(tmp_path_factory, faces) -> Callable[[dict], Path]:
 
     def get(raw: dict) -> Path:
         if not done:
-            done.append(tmp_path_factory.mktemp("straight") / "run")
-            run(raw, done[0])
+            folder = tmp_path_factory.mktemp("straight") / "run"
+            run(raw, folder)
+            done.append(folder)
         return done[0]
 
     return get
@@ -137,8 +140,13 @@ def test_nor_does_one_in_an_evaluation_which_is_asked_again(small, straight, tmp
 def test_a_closed_terminal_loses_no_step(small, straight, tmp_path):
     pid, terminal = pty.fork()
     if not pid:
-        at_step(6, lambda: (tmp_path / "now").touch() or time.sleep(1))
-        os._exit(run(small, tmp_path / "run").signal)
+        try:
+            sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", 1) for descriptor in (1, 2))
+            logging.basicConfig(stream=sys.stderr, force=True)
+            at_step(6, lambda: (tmp_path / "now").touch() or time.sleep(1))
+            os._exit(run(small, tmp_path / "run").signal)
+        finally:
+            os._exit(1)
     until = time.monotonic() + 60
     os.set_blocking(terminal, False)
     while not (tmp_path / "now").exists() and time.monotonic() < until:
@@ -172,23 +180,24 @@ def test_a_killed_worker_ends_the_run_with_a_checkpoint_and_its_own_words(small,
 
 
 def test_an_evaluation_that_fails_costs_no_step_and_is_asked_again(small, straight, tmp_path, monkeypatch):
-    own = embedding._forward
-    for before in (3, 1):  # forward passes: the one that is tried before training, and those of the first evaluation
-        calls = []
+    own = loop.evaluate
+    for bad in (2, 1):  # the last one, in both
+        asked = []
 
-        def fails(*args, calls=calls, before=before):
-            calls.append(1)
-            if len(calls) > before:
+        def evaluate(*args, asked=asked, bad=bad):
+            asked.append(1)
+            if len(asked) == bad:
                 raise RuntimeError("a bug in an evaluator")
             return own(*args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(embedding, "_forward", fails)
+            patch.setattr(loop, "evaluate", evaluate)
             with pytest.raises(RuntimeError, match="a bug in an evaluator"):
                 run(small, tmp_path / "run")
         assert find_checkpoint(tmp_path / "run").step == 12
-    monkeypatch.setattr(loop, "training_step", None)  # nothing is trained twice
-    assert [*run(small, tmp_path / "run").results] == ["val"]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "training_step", None)  # nothing is trained twice
+        assert [*run(small, tmp_path / "run").results] == ["val"]
     assert_same(straight(small), tmp_path / "run")
     assert (tmp_path / "run/pictures").is_dir()
 
