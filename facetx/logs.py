@@ -1,4 +1,4 @@
-"""The log of a script, on stderr."""
+"""The log on stderr, of a script or a notebook."""
 
 import logging
 import sys
@@ -19,3 +19,9 @@ def log_to_stderr() -> None:
     handler.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(handlers=[handler])
     logging.getLogger("facetx").setLevel(logging.INFO)
+
+
+def log_in_notebook() -> None:
+    """Shows the log of a long work in a notebook, where nobody has said what is to become of logs."""
+    if "ipykernel" in sys.modules and not logging.getLogger("facetx").hasHandlers():
+        log_to_stderr()

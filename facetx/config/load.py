@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from facetx.config import yaml_file
-from facetx.config.overrides import apply_overrides, dotted
+from facetx.config.overrides import apply_overrides, dotted, value_at
 from facetx.config.parts import From, args_model, check_args
 from facetx.config.settings import Settings
 from facetx.config.yaml_file import Path_
@@ -173,7 +173,7 @@ def _as_written(path: Path_, raw: Any) -> Path_:
         if isinstance(key, int) and not isinstance(raw, list):
             continue
         out.append(key)
-        raw = raw[key] if isinstance(raw, list) or (isinstance(raw, dict) and key in raw) else None  # type: ignore[index]
+        raw = value_at(raw, (key,))
     return tuple(out)
 
 
