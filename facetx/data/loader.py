@@ -16,7 +16,7 @@ from facetx.data.base import FaceDataset, Sample
 from facetx.data.sample import Sides, check, collate
 from facetx.data.samplers import BatchOrder, Ints
 from facetx.data.transforms import Transform
-from facetx.data.workers import reading_process
+from facetx.data.workers import Shared, reading_process
 from facetx.errors import DataError
 
 Batch = dict[str, Any]
@@ -110,7 +110,7 @@ def training_loader(items: TrainingItems, sampler: StepSampler, workers: int, pi
         items,
         batch_sampler=sampler,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=Shared(collate),
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="fork" if workers else None,

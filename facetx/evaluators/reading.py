@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from facetx.data.base import FaceDataset, Sample
 from facetx.data.sample import FIELDS, KEYPOINTS_MIRRORED
-from facetx.data.workers import batches_of, reading_process
+from facetx.data.workers import Shared, batches_of, reading_process
 from facetx.errors import DataError, own_words
 from facetx.evaluators.base import How
 from facetx.nn.backbone import Backbone
@@ -53,7 +53,7 @@ def read_batches(
         batch_size=how.batch_size,
         sampler=order,
         num_workers=how.workers,
-        collate_fn=_Stack(dataset, sorted(wanted), backbone.contract.size),
+        collate_fn=Shared(_Stack(dataset, sorted(wanted), backbone.contract.size)),
         pin_memory=device.type == "cuda",
         multiprocessing_context="fork" if how.workers else None,
         worker_init_fn=reading_process,

@@ -95,7 +95,7 @@ def test_a_disk_that_refuses_is_told_as_plainly(config, tmp_path):
     (tmp_path / "file").touch()
     told = script("train.py", "--config", config, "--run-dir", tmp_path / "file/run")
     assert told.returncode == 2
-    assert f"\nerror: {tmp_path}/file/run: Not a directory\n" in told.stderr
+    assert f"error: {tmp_path}/file: File exists\n" in told.stderr
     assert "Traceback" not in told.stderr
 
 
