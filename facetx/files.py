@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all: written beside and renamed at the end; locks, so that no two
 processes write the same; and reading a file with a plain error."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -8,6 +9,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from facetx.errors import DataError, printable
+from facetx.errors import DataError, is_resource, printable
 
 
 @contextmanager
@@ -151,11 +153,34 @@ def _locked(path: Path, sidecar: Path) -> int:
         os.close(descriptor)  # its last holder deleted the file meanwhile, so the lock is of no file that others see
 
 
-def read_file(path: str | Path) -> bytes:
-    """The bytes of a file. Raises ``DataError`` that begins with its path."""
+def open_file(path: str | Path) -> BinaryIO:
+    """A regular file, to be read. A pipe or a device, which may never give a byte, is not waited for.
+
+    Raises ``DataError`` that begins with its path. Where too many files are open the error is that of ``open``.
+    """
     try:
-        return Path(path).read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode):
+            return open(descriptor, "rb")
+        os.close(descriptor)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        if is_resource(error):
+            raise
+        if error.errno != errno.ENXIO:  # of a socket
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        mode = stat.S_IFSOCK
+    raise DataError(f"{path}: is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}")
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a regular file. Raises ``DataError`` that begins with its path."""
+    with open_file(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            if is_resource(error):
+                raise
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -1,7 +1,6 @@
 """A task from its settings and what it must know of its data: for training, and for what a run published."""
 
 import fnmatch
-import inspect
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from facetx.errors import CheckpointError, ConfigError, some
 from facetx.heads import HEADS, Head, JointHead
 from facetx.nn.backbone import Backbone
 from facetx.nn.freeze import freeze
+from facetx.registry import parameters
 from facetx.tasks import TASKS, Task
 
 log = logging.getLogger("facetx")
@@ -40,7 +40,7 @@ def build_task(
     Raises ``ConfigError`` where the task wants a head and none is given, or takes none and some are, and whatever its
     builder and the heads' refuse.
     """
-    takes_head = "head" in inspect.signature(TASKS[task.name]).parameters
+    takes_head = "head" in parameters(TASKS[task.name])
     if takes_head and not heads:
         raise ConfigError(f"head: the task {task.name} needs one, such as head: cosface")
     if heads and not takes_head:

@@ -17,6 +17,7 @@ from facetx.data.workers import batches_of
 from facetx.errors import ConfigError, DataError, FacetxError, own_words, some
 from facetx.evaluators import Evaluator, How, Result
 from facetx.files import write_file
+from facetx.logs import log_in_notebook
 from facetx.optim import MovingAverage, averaged
 from facetx.training.build import Run, build
 from facetx.training.changes import check_changes, check_data
@@ -72,6 +73,7 @@ def train(
 
     Raises ``FacetxError`` for what the user can mend, ``DivergedError`` where training fell apart.
     """
+    log_in_notebook()
     if start_from:
         check_changes(start_from, settings, with_changes)
     torch.set_float32_matmul_precision("high")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 import facetx
+from facetx.checkpoints.format import find_checkpoint
 from facetx.config import check_settings
 from facetx.errors import CheckpointError, DataError, UnknownNameError
 from facetx.inference import images
@@ -48,11 +48,11 @@ def test_a_trained_model_is_loaded_with_its_contract_and_its_averaged_weights(ru
     model = facetx.load_model(run_folder)
     assert model.contract == facetx.InputContract(size=32, color="BGR", mean=(127.5,), std=(128,))
     assert model.meta["step"] == 60
-    folder = run_folder / "checkpoints/step_00000060"
+    checkpoint = find_checkpoint(run_folder)
+    averaged, state = checkpoint.weights(), checkpoint.state()
     name = "encoder.blocks.0.mlp.0.weight"
-    assert torch.equal(model.backbone.state_dict()[name], load_file(folder / "model.safetensors")[name])
-    trained = torch.load(folder / "state.pt", weights_only=True)["task"]
-    assert not torch.equal(model.backbone.state_dict()[name], trained[f"backbone.{name}"])
+    assert torch.equal(model.backbone.state_dict()[name], averaged[name])
+    assert not torch.equal(model.backbone.state_dict()[name], state["task"][f"backbone.{name}"])
 
 
 def test_all_kinds_of_images_give_the_same_embedding(run_folder, faces):
