@@ -49,6 +49,15 @@ def _draft_prefix(path: Path) -> str:
     return f".{path.name[:32]}.{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}."
 
 
+def drafts_of(path: Path) -> list[Path]:
+    """The drafts of a file that are being written, or that killed processes have left."""
+    try:
+        names = os.listdir(path.parent)
+    except FileNotFoundError:
+        return []
+    return [path.with_name(n) for n in names if n.startswith(_draft_prefix(path)) and n.endswith(".part")]
+
+
 def write_file(path: str | Path, content: bytes | str) -> None:
     """Writes bytes, or text in UTF-8; the file appears whole or not at all.
 
@@ -88,9 +97,14 @@ def draft_folder(out: Path, of: str) -> Path:
     return draft
 
 
-def finish_folder(draft: Path, out: Path) -> None:
-    """The draft becomes ``out``."""
+def finish_folder(draft: Path, out: Path, *notes: Path) -> None:
+    """The draft becomes ``out``, without the ``notes`` that its writer has kept in it.
+
+    The marker goes first: a draft that has lost notes to a kill is not gone on with.
+    """
     (draft / ".source").unlink()
+    for note in notes:
+        note.unlink(missing_ok=True)
     draft.rename(out)
 
 
@@ -113,7 +127,7 @@ def lock(path: str | Path, *beside: Path) -> Iterator[None]:
     """Keeps other processes from writing ``path`` while the block runs, by a lock of the file ``<path>.lock``.
 
     The system lets the lock go with the process, however that ends. Drafts of ``path``, and of the files ``beside`` it
-    that are written with it, are taken away where a dead process left them behind.
+    or in it that are written with it, are taken away where a dead process left them behind.
 
     Raises ``DataError`` that names the process which holds the lock.
     """
@@ -125,10 +139,8 @@ def lock(path: str | Path, *beside: Path) -> Iterator[None]:
         words = f"process {os.getpid()} on {socket.gethostname()} ({' '.join(sys.argv)[:200]})"
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, f"{words} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode("utf-8", "replace"), 0)
-        prefixes = tuple(map(_draft_prefix, (path, *beside)))
-        for name in os.listdir(path.parent):
-            if name.startswith(prefixes) and name.endswith(".part"):
-                (path.parent / name).unlink(missing_ok=True)
+        for draft in (draft for file in (path, *beside) for draft in drafts_of(file)):
+            draft.unlink(missing_ok=True)
         yield
     finally:
         sidecar.unlink(missing_ok=True)  # while the lock is held: see _locked

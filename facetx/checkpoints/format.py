@@ -25,7 +25,7 @@ from facetx.checkpoints import format_1
 from facetx.checkpoints.meta import META, DamagedError, Meta, read_meta
 from facetx.checkpoints.weights import read_safetensors, read_torch
 from facetx.errors import CheckpointError
-from facetx.files import DRAFTS
+from facetx.files import DRAFTS, drafts_of
 
 WEIGHTS, STATE = "model.safetensors", "state.pt"
 _STEP = re.compile(r"step_(\d{8,18})")
@@ -190,6 +190,8 @@ def tidy(folder: Path, step: int, keep: int) -> None:
     for left in (*folder.glob(".writing_*"), *folder.glob(f"step_*/{DRAFTS}")):
         shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
     steps = steps_in(folder)
+    for draft in (draft for path in steps for draft in drafts_of(path / META)):
+        draft.unlink(missing_ok=True)
     remove(p for p in steps if _step_of(p) > step or not step)
     best = _flagged_best(steps_in(folder))
     if best is not None:

@@ -77,6 +77,10 @@ def read_torch(path: Path) -> Any:
     """What ``torch.save`` wrote, of tensors and plain values, on the CPU. Raises ``CheckpointError`` else."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        if is_resource(error):
+            raise
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # whatever a damaged or hostile pickle makes of the unpickler
         if is_resource(error):
             raise
@@ -89,8 +93,10 @@ def read_torch(path: Path) -> Any:
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
-        return {name: torch.tensor(array) for name, array in read_npz(path).items()}
-    except (DataError, TypeError) as error:  # TypeError for numbers that PyTorch does not have
+        return {name: torch.from_numpy(array) for name, array in read_npz(path).items()}
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    except (TypeError, ValueError) as error:  # of numbers, or an order of bytes, that torch does not know
         raise CheckpointError(f"{path}: cannot be read as .npz ({error})") from error
 
 

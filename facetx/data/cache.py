@@ -1,17 +1,13 @@
 """Decode once: a data set's fields kept as arrays in memory, which loader workers share."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from facetx.data.base import FaceDataset, Sample, Wrapped
 from facetx.data.sample import FIELDS, check
+from facetx.data.workers import check_shared_memory
 from facetx.errors import DataError
-
-SHARED_MEMORY = Path("/dev/shm")
 
 
 class Cached(Wrapped):
@@ -56,21 +52,13 @@ class Cached(Wrapped):
         return empty.share_memory_() if shared else empty
 
     def _check_room(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """Raises ``DataError`` before a write beyond the end of the shared memory kills the process."""
+        """Raises ``DataError`` where the memory that processes share is too small for them all."""
         needed = sum(
             len(self) * int(np.prod(shape, dtype=np.int64)) * np.dtype(FIELDS[name].dtype).itemsize
             for name, shape in shapes.items()
         )
-        if not SHARED_MEMORY.is_dir():
-            return
-        room = os.statvfs(SHARED_MEMORY)
-        free = room.f_bavail * room.f_frsize
-        if needed > free:
-            raise DataError(
-                f"{self.name}: a cache of {needed / 2**20:,.0f} MiB, and {SHARED_MEMORY} has {free / 2**20:,.0f} MiB "
-                "left for what processes share; set data.workers: 0 or data.cache: false, pack the set "
-                "(scripts/prepare_data.py pack), or give a container more (--shm-size)"
-            )
+        instead = "set data.workers: 0 or data.cache: false, or pack the set (scripts/prepare_data.py pack)"
+        check_shared_memory(needed, f"{self.name}: a cache takes", instead)
 
     def __getitem__(self, index: int) -> Sample:
         if not self._filled[index]:

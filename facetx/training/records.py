@@ -15,7 +15,7 @@ from facetx.errors import CheckpointError, FacetxError
 from facetx.files import DRAFTS
 from facetx.optim import MovingAverage
 from facetx.training.build import Run
-from facetx.training.sinks import JsonLines, Row, Sink, TensorBoard, Terminal, read_rows
+from facetx.training.sinks import METRICS, JsonLines, Row, Sink, TensorBoard, Terminal, read_rows
 from facetx.training.state import Progress, weights_and_state
 
 log = logging.getLogger("facetx")
@@ -63,12 +63,12 @@ class Records:
         self._written: Checkpoint | None = start_from if here else None
         self._last_row: Row = {}
 
-        rows = read_rows(folder / "metrics.jsonl")
+        rows = read_rows(folder / METRICS)
         if start_from and not start_from.meta.evaluated:  # what is asked again is written again
             rows = [row for row in rows if row["step"] < start or "epoch" in row]
         rows = [row for row in rows if row["step"] <= start]
         self._sinks: list[Sink] = [
-            JsonLines(folder / "metrics.jsonl", rows),
+            JsonLines(folder / METRICS, rows),
             TensorBoard(folder / "tensorboard", start, [row for row in rows if row["step"] == start]),
             Terminal(run.total_steps, start),
         ]

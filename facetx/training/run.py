@@ -13,7 +13,7 @@ from facetx.errors import ConfigError, FacetxError
 from facetx.files import DRAFTS, draft_place, lock
 from facetx.plots.pictures import write_pictures
 from facetx.training.loop import SETTINGS, Outcome, evaluate, train
-from facetx.training.sinks import read_rows
+from facetx.training.sinks import METRICS, read_rows
 
 log = logging.getLogger("facetx")
 
@@ -32,13 +32,14 @@ def start_run(settings: Settings, folder: str | Path, resume: str = "auto", with
     Raises ``FacetxError`` for what the user can mend.
     """
     folder = Path(folder)
-    folder.resolve().parent.mkdir(parents=True, exist_ok=True)
-    with lock(folder.resolve()):
+    whole = folder.resolve()
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    with lock(whole, whole / SETTINGS, whole / METRICS):
         checkpoint = find_start(folder, resume)
         if checkpoint:
             log.info("going on from %s, step %d", checkpoint.path, checkpoint.step)
         outcome = train(settings, folder, checkpoint, with_changes)
-        if _older(folder / "pictures", folder / "metrics.jsonl"):
+        if _older(folder / "pictures", folder / METRICS):
             draw(folder, outcome)
     return outcome
 
@@ -60,7 +61,7 @@ def draw(folder: Path, outcome: Outcome) -> None:
         run = outcome.run
         if not outcome.results and not outcome.signal and outcome.step == outcome.total_steps:
             outcome.results = evaluate(run, run.evaluators, outcome.ema)
-        write_pictures(draft, read_rows(folder / "metrics.jsonl"), outcome.results, run.evaluators)
+        write_pictures(draft, read_rows(folder / METRICS), outcome.results, run.evaluators)
         if draft.exists():
             shutil.rmtree(pictures, ignore_errors=True)
             draft.rename(pictures)

@@ -13,6 +13,7 @@ from facetx.config import check_settings
 from facetx.data.align import template
 from facetx.data.lists.landmarks import write_landmarks
 from facetx.data.lists.pairs import Pairs, write_key_pairs
+from facetx.errors import DataError
 from facetx.prepare import convert as preparation
 from facetx.prepare.align import align_set
 from facetx.prepare.report import Report
@@ -75,12 +76,15 @@ def training(faces: Path, workers: int) -> Work:
 
 
 def preparations(faces: Path) -> dict[str, Work]:
-    """By name; each leaves ``out``, with or without an ending, and a report. Done, it is not done again."""
+    """By name; each leaves ``out``, with or without an ending, and a report. Done, the same command says so."""
 
     def once(out: str, prepare: Callable[[Source], Report]) -> Work:
         def work() -> int:
-            if not Path(out).exists():  # the command would say so
+            try:
                 prepare(open_source(faces, faces.parent / "landmarks.csv"))
+            except DataError as error:
+                if not str(error).startswith(f"{out}: exists"):
+                    raise
             return 0
 
         return work
