@@ -39,8 +39,10 @@ def folder(tmp_path_factory):
     code = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     (folder / "my_parts.py").write_text("\n\n".join(code))
     (folder / "mine.yaml").write_text(yaml.safe_dump(SETTINGS))
-    done = script(folder, "train.py", "--config", "mine.yaml", "--import", "my_parts", "--run-dir", "run")
-    assert done.returncode == 0, done.stderr
+    task = ["task=my_task", "head=[]", "train.steps=2"]
+    for name, changes in {"run": [], "bright": task}.items():
+        done = script(folder, "train.py", "--config", "mine.yaml", *changes, "--import", "my_parts", "--run-dir", name)
+        assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -50,12 +52,6 @@ def test_every_part_of_the_page_trains_and_is_asked(folder):
     assert rows[0]["train/lr"] == pytest.approx(0.1 * (1 - 0.9 / 4))
     assert rows[-1]["length/length"] > 0
     assert "pairs/auc" in rows[-1]
-
-
-def test_the_task_of_the_page_trains(folder):
-    changes = ["task=my_task", "head=[]", "train.steps=2"]
-    done = script(folder, "train.py", "--config", "mine.yaml", *changes, "--import", "my_parts", "--run-dir", "bright")
-    assert done.returncode == 0, done.stderr
 
 
 def test_the_run_is_found_again_with_its_parts(folder):
