@@ -18,6 +18,7 @@ from facetx.inference.model import FaceModel
 
 TARGETS = {"onnx": ".onnx", "coreml": ".mlpackage", "torchscript": ".pt", "exported": ".pt2"}
 """Name of a kind of file -> how its name ends."""
+WORDS = {"onnx": "ONNX", "coreml": "Core ML", "torchscript": "TorchScript", "exported": "an exported program"}
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ def export(
     if out.suffix != TARGETS[to]:
         raise ConfigError(f"{out}: the name of an export to {to} ends in {TARGETS[to]}")
     if to == "onnx":
-        onnx_file.require()
+        onnx_file.require(opset)
     elif to == "coreml":
         coreml.require()
-    subject = subject_of(model)
+    subject = subject_of(model, WORDS[to])
     out.parent.mkdir(parents=True, exist_ok=True)
     if to == "coreml":
         facts = coreml.write_coreml(subject, out, _name(subject))
@@ -117,4 +118,4 @@ def _own_images(subject: Subject) -> tuple[FaceDataset | None, str]:
     except (FacetxError, OSError):
         return None, ""
     fits = item["image"].shape[:2] == (size, size) and ("keypoints" in item or not subject.facts.keypoints)
-    return (found, f"{found.name}") if fits else (None, "")
+    return (found, data["name"]) if fits else (None, "")

@@ -66,8 +66,8 @@ class Subject:
         return (images, torch.full((batch, 5, 2), 0.5)) if self.facts.keypoints else (images,)
 
 
-def subject_of(model: str | Path | FaceModel | Model) -> Subject:
-    """What there is to export of a run, a loaded model, a backbone, or a task.
+def subject_of(model: str | Path | FaceModel | Model, to: str = "a file") -> Subject:
+    """What there is to export of a run, a loaded model, a backbone, or a task; ``to`` is what, for messages.
 
     Raises ``ExportError`` for what is an exported model already, and for outputs that a graph cannot have.
     """
@@ -80,7 +80,8 @@ def subject_of(model: str | Path | FaceModel | Model) -> Subject:
         raise ExportError("this model is an exported one already; name the run that it was made of")
     model = copy.deepcopy(published(model)).cpu().float().eval().requires_grad_(False)
     graph, backbone = Graph(model), backbone_of(model)
-    return Subject(graph, _facts(graph, backbone, meta), meta)
+    with converting(type(model).__name__, to):
+        return Subject(graph, _facts(graph, backbone, meta), meta)
 
 
 def published(model: Model) -> Model:

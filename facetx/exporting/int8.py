@@ -37,7 +37,7 @@ def quantize(path: str | Path, out: str | Path, images: FaceDataset | None = Non
 
     Raises ``DataError`` for images that the model cannot take, ``ExportError`` for a file that is no fp32 export.
     """
-    require("int8")
+    require()
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

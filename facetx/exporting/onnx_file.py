@@ -18,22 +18,22 @@ OPSETS = range(18, 24)
 BATCH = "batch"
 
 
-def require(to: str = "ONNX") -> None:
-    """Raises ``ConfigError`` where the packages are missing."""
+def require(opset: int = OPSETS[-1]) -> None:
+    """Raises ``ConfigError`` for an opset that is not written, and where the packages are missing."""
+    if opset not in OPSETS:
+        raise ConfigError(f"opset {opset}: facetx writes opsets {OPSETS[0]} to {OPSETS[-1]}; 20 runs most widely")
     try:
         for name in ("onnx", "onnxscript", "onnxruntime"):
             import_module(name)
     except ImportError as error:
         raise ConfigError(
-            f"an export to {to} needs onnx, onnxscript and onnxruntime ({error}); install them with: "
+            f"an export to ONNX needs onnx, onnxscript and onnxruntime ({error}); install them with: "
             "pip install 'facetx[export]'"
         ) from None
 
 
 def onnx_model(subject: Subject, opset: int, what: str) -> Any:
     """The model as an ``onnx.ModelProto``, without its facts. Raises ``ExportError`` where it cannot be one."""
-    if opset not in OPSETS:
-        raise ConfigError(f"opset {opset}: facetx writes opsets {OPSETS[0]} to {OPSETS[-1]}; 20 runs most widely")
     inputs = subject.inputs(2)
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level

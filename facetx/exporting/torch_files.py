@@ -32,7 +32,9 @@ def exported_program(subject: Subject, what: str) -> torch.export.ExportedProgra
 def script_bytes(module: torch.jit.ScriptModule, facts: Facts) -> bytes:
     """The file's bytes, with the facts in it."""
     buffer = io.BytesIO()
-    torch.jit.save(module, buffer, _extra_files={EXTRA: facts.model_dump_json()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        torch.jit.save(module, buffer, _extra_files={EXTRA: facts.model_dump_json()})
     return buffer.getvalue()
 
 
@@ -45,7 +47,9 @@ def program_bytes(program: torch.export.ExportedProgram, facts: Facts) -> bytes:
 
 def run_script(content: bytes) -> Run:
     """A function that runs the file of these bytes."""
-    return _runs(torch.jit.load(io.BytesIO(content)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        return _runs(torch.jit.load(io.BytesIO(content)))
 
 
 def run_program(content: bytes) -> Run:

@@ -283,8 +283,10 @@ class Odd(Backbone):
         if self.kind == "nan":
             return torch.cat([x, x.log()], 1)[:, :4] / 0
         if self.kind == "fixed":
-            return torch.cat([x, x], 1)[:, :4] * torch.ones(len(x), 1) * (2.0 if len(x) == 2 else 1.0)
-        return torch.cat([x, torch.full((2, 1), 0.5).expand(len(x), 1)], 1)
+            return torch.cat([x, x], 1)[:, :4] * (2.0 if x.shape[0] == 2 else 1.0)
+        if self.kind == "data" and x.sum() > 100:
+            x = x + 1
+        return torch.cat([x, x.new_ones(len(x), 1)], 1)  # the length is a plain number to torch.export
 
     def features(self, images, keypoints=None):
         return []
@@ -293,10 +295,11 @@ class Odd(Backbone):
 @pytest.mark.parametrize(
     ("kind", "to", "words"),
     [
-        ("unknown", "onnx", r"Odd cannot be exported to ONNX: the operation aten.special_bessel_j0"),
+        ("unknown", "onnx", r"Odd cannot be exported to ONNX: the operation \w+.\w*bessel_j0"),
         ("fixed", "torchscript", r"output 'embedding' differs from PyTorch's by 1 .* at batch 1"),
         ("nan", "exported", "output 'embedding' is not finite in PyTorch itself"),
         ("batch", "exported", "Odd cannot be exported to an exported program"),
+        ("data", "onnx", "Odd cannot be exported to ONNX"),
     ],
 )
 def test_what_cannot_be_exported_leaves_no_file(tmp_path, kind, to, words):
