@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int]) -> int:
     """Parses the command line, runs ``main``, and returns the exit code."""
-
     from facetx.logs import log_to_stderr
     from facetx.plugins import load_installed, load_plugins
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OF_EXTRAS = {
     "datasets": "hf",
+    "huggingface_hub": "hf",
     "facenet_pytorch": "align",
     "onnx": "export",
     "onnxruntime": "export",

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from facetx.data.formats.arrays import read_npz
-from facetx.errors import CheckpointError, DataError, is_resource, some
+from facetx.errors import CheckpointError, is_resource, some
 from facetx.nn.backbone import Backbone
 
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".ckpt")
@@ -94,9 +94,7 @@ def read_torch(path: Path) -> Any:
 def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         return {name: torch.from_numpy(array) for name, array in read_npz(path).items()}
-    except DataError as error:
-        raise CheckpointError(str(error)) from error
-    except (TypeError, ValueError) as error:  # of numbers, or an order of bytes, that torch does not know
+    except (TypeError, ValueError) as error:  # a DataError; torch knows not all numbers, nor all orders of bytes
         raise CheckpointError(f"{path}: cannot be read as .npz ({error})") from error
 
 

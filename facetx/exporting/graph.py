@@ -105,7 +105,7 @@ def _facts(graph: Graph, backbone: Backbone, meta: Mapping[str, Any]) -> Facts:
         outputs=shapes,
         input=backbone.contract,
         keypoints=backbone.needs_keypoints,
-        attributes=tuple(data.get("attributes", ())) if "attributes" in shapes else (),
+        attributes=graph.model.attribute_names if isinstance(graph.model, Task) and "attributes" in shapes else (),
         mask_classes=tuple(data.get("mask_classes", ())) if "mask" in shapes else (),
         license=meta.get("license"),
         source=Source(

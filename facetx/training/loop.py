@@ -110,16 +110,18 @@ def train(
         stop = bool(unanswered) and not ask(unanswered, outcome, progress, records, caught)
         while outcome.step < run.total_steps and not stop:
             try:
-                batch = next(batches)
+                with caught.interrupting():
+                    batch = next(batches)
                 note_unreadable(run, batch, unreadable)
-            except Exception:
+            except (Exception, InterruptedBySignal):
                 if outcome.step and not records.saved(outcome.step):
-                    records.save(outcome.step, evaluated=True)
-                if caught.number:  # which ended the workers before they could ignore it
+                    records.save(outcome.step, evaluated=True, must=bool(caught.number))
+                if caught.number:
                     break
                 raise
             scalars, finite = training_step(run, batch, outcome.step)
             progress.add(scalars, finite)
+            progress.images += len(batch["label"])
             if ema:
                 ema.update(run.task.published(), outcome.step, finite)
 
@@ -175,7 +177,7 @@ def training_row(run: Run, progress: Progress, done: int, seconds_a_step: float)
     return {
         "step": done,
         "epoch": done / run.steps_per_epoch,
-        "images": done * run.settings.train.batch_size,
+        "images": progress.images,
         **progress.row(),
         "train/lr": run.optimizer.param_groups[0]["lr"],
         "time/images_per_second": run.settings.train.batch_size / seconds_a_step,

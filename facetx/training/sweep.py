@@ -22,7 +22,7 @@ import torch
 
 from facetx.config import Settings, differences, load_settings
 from facetx.data.formats.arrays import read_npz
-from facetx.data.workers import die_with_parent
+from facetx.data.workers import SIGNALS, die_with_parent
 from facetx.errors import ConfigError, FacetxError, some
 from facetx.evaluators.verification import VerificationResult
 from facetx.files import lock, write_file
@@ -102,7 +102,8 @@ def run_variants(variants: Mapping[str, Settings], folder: Path, resume: str = "
         resume: "auto" goes on where a comparison was stopped: variants that are done are not trained again, one that
             is half done goes on from its last checkpoint. "never" wants an empty folder.
 
-    Raises ``FacetxError`` for what the user can mend; a variant that diverges is noted, and the next one begins.
+    One process at a time can do so. Raises ``FacetxError`` for what the user can mend; a variant that diverges is
+    noted, and the next one begins.
     """
     folder.resolve().parent.mkdir(parents=True, exist_ok=True)
     with lock(folder.resolve()):
@@ -158,12 +159,13 @@ def _begin() -> int:
 
 @contextmanager
 def _signals_to(child: int) -> Iterator[None]:
-    """Passes SIGTERM and Ctrl-C on, so that the variant ends its step and writes a checkpoint."""
+    """Passes SIGTERM, SIGHUP and Ctrl-C on, so that the variant ends its step and writes a checkpoint."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         os.kill(child, number)
 
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, forward) for number in heard}
     try:
         yield
     finally:

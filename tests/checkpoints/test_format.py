@@ -4,6 +4,8 @@ import contextlib
 import json
 import math
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -230,6 +232,16 @@ def test_what_a_reader_makes_of_nonsense_is_an_error_of_ours(tmp_path, suffix):
             read_weights(file)
 
 
+def test_an_npz_that_would_fill_the_memory_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros(2**25, np.uint8))
+    assert (tmp_path / "bomb.npz").stat().st_size < 2**16
+    with pytest.raises(CheckpointError, match=r"bomb.npz: .*unpacks to 33554\d+ bytes; at most"):
+        read_weights(tmp_path / "bomb.npz")
+    np.savez(tmp_path / "other.npz", w=np.ones(3, ">f4"))
+    with pytest.raises(CheckpointError, match=r"other.npz: cannot be read as .npz .*byte order"):
+        read_weights(tmp_path / "other.npz")
+
+
 # ---- pointers and order
 
 
@@ -370,6 +382,13 @@ def test_format_1_is_loaded():
     assert (checkpoint.meta.format, checkpoint.step, checkpoint.meta.data) == (1, 4, Description(6))
     average, task = checkpoint.weights(), checkpoint.state()["task"]
     assert any(not torch.equal(v, task[f"backbone.{k}"]) for k, v in average.items())
+
+
+def test_a_model_is_loaded_without_the_trainer():
+    code = f"import facetx, sys; facetx.load_model({str(OLD)!r}, 'cpu'); print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "facetx.checkpoints.format" in out
+    assert not [name for name in out if name.startswith(("facetx.training", "facetx.plots", "tensorboard"))]
 
 
 def test_a_run_goes_on_from_format_1(tmp_path):

@@ -14,7 +14,6 @@ and the key after their last.
 """
 
 import os
-import re
 import struct
 from array import array
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facetx.data.formats.mapped import MappedFile
+from facetx.data.formats.numbers import whole_numbers
 from facetx.errors import DataError
 from facetx.files import draft_file, read_file
 
@@ -200,22 +200,17 @@ class RecordFile:
         return np.array(range(len(ids)) if repeated else ids, np.int64), np.array(offsets, np.int64)
 
 
-INDEX_LINES = re.compile(rb"([ \t]*+([0-9]{1,18}+[ \t]++[0-9]{1,18}+[ \t]*+)?\r?\n)*+")
-"""As many lines as are blank or two whole numbers. NumPy's own reader takes 1.5 for 1 in some versions."""
 REMAKE = "delete the .idx to have the .rec scanned, or make it anew"
 
 
 def read_index(path: Path) -> tuple[Ints, Ints]:
     """Keys and offsets (N,) of an ``.idx``. Raises ``DataError`` with the row, from 0 on."""
-    data = read_file(path)
-    text = data if data.endswith(b"\n") else data + b"\n"
-    good = INDEX_LINES.match(text)
-    assert good is not None  # it matches nothing, too
-    if good.end() < len(text):
-        row, line = text.count(b"\n", 0, good.end()), text[good.end() :].partition(b"\n")[0]
+    text = read_file(path)
+    table, end = whole_numbers(text, 2)
+    if end < len(text):
+        row, line = text.count(b"\n", 0, end), text[end:].partition(b"\n")[0]
         raise DataError(f"{path}: row {row}: expected 'key<tab>offset', found {line[:40]!r}; {REMAKE}")
-    numbers = np.fromstring(data, np.int64, sep=" ") if data.strip() else np.empty(0, np.int64)
-    keys, offsets = numbers.reshape(-1, 2).T
+    keys, offsets = table.T
     return keys, offsets
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facetx.data.formats.numbers import whole_numbers
 from facetx.errors import DataError
-from facetx.files import open_file, read_file
+from facetx.files import read_file
 
 Ints = NDArray[np.int64]
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -67,14 +68,9 @@ def read_template_pairs(path: str | Path) -> tuple[Ints, Ints, NDArray[np.bool_]
 
     Raises ``DataError`` with the line.
     """
-    try:
-        with open_file(path) as file:
-            rows = np.loadtxt(file, dtype=np.int64, ndmin=2, comments=None)
-    except ValueError as error:  # of UTF-8 too
-        if isinstance(error, DataError):
-            raise
-        rows = np.empty((0, 0), np.int64)
-    if rows.shape[1] != 3 or not np.isin(rows[:, 2], (0, 1)).all() or rows.min() < 0:
+    text = read_file(path)
+    rows, end = whole_numbers(text, 3)
+    if end < len(text) or not len(rows) or rows[:, 2].max() > 1:
         slow = []  # names the line, and knows a byte order mark
         for n, fields in _lines(path, 3, "template template 0 or 1"):
             slow.append(_whole(path, n, fields))
