@@ -33,6 +33,7 @@ _WHERE = {
     "FaceModel": "facetx.inference.model",
     "create_backbone": "facetx.inference.create",
     "create_head": "facetx.inference.create",
+    "export": "facetx.exporting",
     "list_backbones": "facetx.inference.create",
     "list_heads": "facetx.inference.create",
     "load_model": "facetx.inference.model",

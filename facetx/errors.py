@@ -30,6 +30,10 @@ class CheckpointError(FacetxError):
     """A checkpoint that is missing, damaged, or of another model."""
 
 
+class ExportError(FacetxError):
+    """A model that cannot be exported, or whose export does not compute what it computes."""
+
+
 def own_words(error: Exception) -> str:
     """An error's message without the traceback that a loader's worker puts before it."""
     return str(error).rpartition(f"{type(error).__name__}: ")[2]

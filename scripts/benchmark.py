@@ -6,6 +6,7 @@ python scripts/benchmark.py backbones                          # needs vit-pytor
 python scripts/benchmark.py data --root data/casia             # images a second that a loader gives
 python scripts/benchmark.py metrics                            # fold accuracy against plain loops
 python scripts/benchmark.py ijbc                               # templates, 1:1 and 1:N, at the size of IJB-C
+python scripts/benchmark.py export --checkpoint runs/my_run    # PyTorch, compiled, ONNX, and int8, on the CPU
 """
 
 import argparse
@@ -356,6 +357,13 @@ def ijbc(args: argparse.Namespace) -> None:
     print("  ".join(f"TPIR {100 * rate:.2f} % at FPIR {fpir:g}" for fpir, rate in found.tpir().items()))
 
 
+def export(args: argparse.Namespace) -> None:
+    """One model by PyTorch and by what exports it."""
+    from benchmark_export import measure  # the file beside this one
+
+    measure(args, _timed, _machine("cpu"))
+
+
 def _peak_bytes(device: str) -> int:
     import torch
 
@@ -428,6 +436,13 @@ def arguments() -> argparse.ArgumentParser:
 
     command = commands.add_parser("ijbc", help="template pooling, 1:1 and 1:N at the size of IJB-C")
     command.set_defaults(run=ijbc)
+    command = commands.add_parser("export", help="a model by PyTorch, compiled, as ONNX, and in int8, on the CPU")
+    command.add_argument("--checkpoint", metavar="RUN", help="a run or a checkpoint")
+    command.add_argument("--model", default="vit_p8s8_tiny", help="else a new backbone (default: vit_p8s8_tiny)")
+    command.add_argument("--ways", nargs="+", default=["compiled", "onnx", "int8"], help="beside eager (default: all)")
+    command.add_argument("--batch", type=whole(1), default=32, help="for images a second (default: 32)")
+    command.add_argument("--steps", type=whole(1), default=10, help="timed passes each (default: 10)")
+    command.set_defaults(run=export)
     return parser
 
 

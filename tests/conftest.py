@@ -16,21 +16,24 @@ from facetx.backbones import BACKBONES
 from facetx.backbones.importers import IMPORTERS
 from facetx.config import check_settings
 from facetx.contract import InputContract
+from facetx.nn.backbone import Backbone
 from facetx.training import start_run
 
 
-class Blocks(nn.Module):
+class Blocks(Backbone):
     """A backbone for ``faces``: the image, coarsely, which is the pattern of its identity."""
 
     embedding_dim = 48
-    needs_keypoints = False
 
     def __init__(self, size: int = 32):
         super().__init__()
         self.contract = InputContract(size=size)
 
-    def forward(self, images):
+    def forward(self, images, keypoints=None):
         return nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
+
+    def features(self, images, keypoints=None):
+        return [images]
 
 
 def copied(data):

@@ -34,6 +34,7 @@ ROOMS = [
     "inference",
     "prepare",
     "plots",
+    "exporting",
     "training",
     "cli",
 ]
@@ -118,6 +119,7 @@ def test_the_public_names_are_these():
         "__version__",
         "create_backbone",
         "create_head",
+        "export",
         "list_backbones",
         "list_heads",
         "load_model",

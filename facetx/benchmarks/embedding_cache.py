@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facetx.benchmarks.receipts import content_digests, network_digest, weights_digest
+from facetx.benchmarks.receipts import content_digests, network_digest, precision_of, weights_digest
 from facetx.data.base import FaceDataset
 from facetx.errors import is_resource
 from facetx.evaluators.base import HERE, How, Model, backbone_of
@@ -88,8 +88,9 @@ class EmbeddingCache:
             "resized_to": dataset.size,
             "keypoints": points.hexdigest() if backbone.needs_keypoints else None,
             "flip": flip,
-            "precision": "bf16" if amp else "fp32",
+            "precision": precision_of(backbone, amp),
             "device": device,
+            **({"runtime": backbone.origin.runtime} if backbone.origin else {}),
         }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import facetx
 from facetx.data.base import FaceDataset
@@ -37,9 +38,9 @@ class Receipt:
         thresholds: How the folds' thresholds are chosen, "grid" or "exact"; None where there are no folds.
         input: The model's contract: size, color order, mean, std, alignment.
         definitions: In words, of every number.
-        precision: "fp32" or "bf16".
+        precision: "fp32" or "bf16"; "int8" of an exported model that computes in it.
         device: Kind of the device, "cpu" or "cuda".
-        versions: Of facetx, torch, numpy and Python.
+        versions: Of facetx, torch, numpy and Python; and of what else runs an exported model.
         seed: Of the training, where known.
     """
 
@@ -95,22 +96,35 @@ def make_receipt(evaluator: Evaluator, model: Model, amp: bool = False, seed: in
         thresholds=terms.thresholds,
         input={k: list(v) if isinstance(v, tuple) else v for k, v in backbone.contract.as_dict().items()},  # as in JSON
         definitions=terms.definitions,
-        precision="bf16" if amp else "fp32",
+        precision=precision_of(backbone, amp),
         device=next((p.device.type for p in backbone.parameters()), "cpu"),
         versions={
             "facetx": facetx.__version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
+            **({origin.runtime: origin.version} if (origin := backbone.origin) else {}),
         },
         seed=seed,
     )
 
 
-def weights_digest(backbone: Any) -> str:
-    """SHA-256 of a module's state dict: names, types, shapes and bytes, in the order of the names."""
+def precision_of(backbone: Backbone, amp: bool) -> str:
+    """Of the numbers that it computes in."""
+    if backbone.origin is not None:
+        return backbone.origin.precision
+    return "bf16" if amp else "fp32"
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 of a module's state dict: names, types, shapes and bytes, in the order of the names.
+
+    Of an exported backbone it is that of the one which it was made of.
+    """
+    if isinstance(module, Backbone) and module.origin is not None:
+        return module.origin.weights
     hasher = hashlib.sha256()
-    for name, tensor in sorted(backbone.state_dict().items()):
+    for name, tensor in sorted(module.state_dict().items()):
         raw = tensor.detach().cpu().contiguous()
         hasher.update(f"{name} {raw.dtype} {tuple(raw.shape)}\n".encode())
         hasher.update(raw.reshape(-1).view(torch.uint8).numpy())  # any type, bf16 too
@@ -123,6 +137,8 @@ def network_digest(backbone: Backbone) -> str:
     The same weights in another network give other embeddings. What matters in training alone (dropout, frozen parts,
     recomputing) is no part of it. PyTorch may compute otherwise in another version, and then the hash is another.
     """
+    if backbone.origin is not None:
+        return backbone.origin.network
     return _sha256(
         f"{line}\n".encode() for line in computation(backbone, backbone.contract.size, backbone.needs_keypoints)
     )

@@ -176,11 +176,14 @@ def measure(
 
 
 def results_folder(checkpoint: str | Path, kind: str) -> Path:
-    """Where the results of a run, or of one of its checkpoints, lie: ``<run>/<kind>``, and ``<kind>/<step>`` below it.
+    """Where the results of a run, or of one of its checkpoints, lie: ``<run>/<kind>``, and ``<kind>/<step>`` below it;
+    those of an exported file in ``<kind>/<its name>`` beside it.
 
     Never in a checkpoint's own folder: old ones are deleted.
     """
     path = Path(checkpoint)
+    if path.is_file():
+        return path.parent / kind / path.stem
     one = path.resolve()
     return one.parent.parent / kind / one.name if one.parent.name == "checkpoints" else path / kind
 

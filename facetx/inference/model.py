@@ -10,9 +10,11 @@ from facetx.checkpoints.format import find_checkpoint
 from facetx.checkpoints.task import load_published, load_whole
 from facetx.contract import InputContract
 from facetx.data.base import FaceDataset
+from facetx.errors import CheckpointError, ConfigError
 from facetx.evaluators import Evaluator, How, Result, build_evaluator, predictions
 from facetx.evaluators.base import backbone_of
 from facetx.evaluators.embedding import embed_dataset
+from facetx.inference.exported import SUFFIX, ExportedTask, open_exported
 from facetx.inference.images import GivenImages
 from facetx.nn.backbone import Backbone
 from facetx.nn.device import pick_device
@@ -22,15 +24,17 @@ Predictions = dict[str, NDArray[Any]]
 
 
 def load_model(path: str | Path, device: str = "auto", pointer: str = "BEST") -> "FaceModel":
-    """The trained model of a run.
+    """The trained model of a run, or of an ONNX file that ``facetx.export`` wrote.
 
     Args:
-        path: A run's folder, or one checkpoint's.
-        device: "auto", "cpu" or "cuda".
+        path: A run's folder, one checkpoint's, or a file whose name ends in ``.onnx``.
+        device: "auto", "cpu" or "cuda". An exported model runs on the CPU.
         pointer: Which of a run's checkpoints: "BEST" (the latest where no best was kept) or "LAST".
 
     Raises ``CheckpointError`` where there is none, or its weights do not fit its settings.
     """
+    if Path(path).suffix == SUFFIX:
+        return _load_exported(path, device)
     checkpoint = find_checkpoint(path, pointer)
     return FaceModel(load_published(checkpoint), device, checkpoint.meta.as_dict())
 
@@ -38,9 +42,26 @@ def load_model(path: str | Path, device: str = "auto", pointer: str = "BEST") ->
 def load_task(path: str | Path, pointer: str = "BEST") -> Task:
     """The task of a run, on the CPU, with all that it has learned: a head knows the training identities by name.
 
-    Arguments as in ``load_model``. Raises ``CheckpointError`` where the checkpoint has what was published alone.
+    Arguments as in ``load_model``; an exported file has what was published alone. Raises ``CheckpointError`` where a
+    checkpoint has no more than that, or an exported file embeddings alone.
     """
+    if Path(path).suffix == SUFFIX:
+        exported = open_exported(path)
+        if isinstance(exported, Task):
+            return exported
+        raise CheckpointError(f"{path}: gives embeddings alone; this asks the whole task, so take the run itself")
     return load_whole(find_checkpoint(path, pointer, state=True)).eval()
+
+
+def _load_exported(path: str | Path, device: str) -> "FaceModel":
+    if device == "cuda":
+        raise ConfigError(f"{path}: an exported model runs on the CPU here; leave the device out, or take the run")
+    model = open_exported(path)
+    facts = (model.backbone if isinstance(model, ExportedTask) else model).facts
+    source = facts.source
+    settings = {"name": source.name or Path(path).stem, "seed": source.seed, "model": {"name": source.model}}
+    meta = {"step": source.step, "settings": settings, "exported": facts.model_dump(mode="json")}
+    return FaceModel(model, "cpu", meta)
 
 
 class FaceModel:

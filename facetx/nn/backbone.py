@@ -17,6 +17,23 @@ class FeatureInfo(NamedTuple):
     reduction: int
 
 
+class Origin(NamedTuple):
+    """What is known of a network that another program runs, whose weights are not at hand.
+
+    Attributes:
+        weights, network: SHA-256 of the backbone that it was made of, see ``facetx.benchmarks.receipts``.
+        precision: Of its numbers: "fp32" or "int8".
+        runtime: The program, by the name of its package.
+        version: Of the program.
+    """
+
+    weights: str
+    network: str
+    precision: str
+    runtime: str
+    version: str
+
+
 class Backbone(nn.Module, ABC):
     """Images to embeddings: what every backbone is.
 
@@ -24,10 +41,12 @@ class Backbone(nn.Module, ABC):
         contract: What the network expects of its images.
         embedding_dim: Width E of an embedding.
         needs_keypoints: Whether ``forward`` and ``features`` must be given the five facial keypoints.
+        origin: Of an exported one; None for those that PyTorch runs.
     """
 
     contract: InputContract
     embedding_dim: int
+    origin: Origin | None = None
 
     @property
     def needs_keypoints(self) -> bool:

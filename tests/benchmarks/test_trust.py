@@ -27,13 +27,13 @@ from facetx.evaluators.embedding import embed_views
 from facetx.evaluators.sampling import sample_pairs
 from facetx.evaluators.verification import PairVerification
 from facetx.files import lock
+from facetx.nn.backbone import Backbone
 
 
-class Linear(nn.Module):
+class Linear(Backbone):
     """A random projection of the pixels."""
 
     embedding_dim = 8
-    needs_keypoints = False
 
     def __init__(self, scale=1.0, seed=0):
         super().__init__()
@@ -43,9 +43,12 @@ class Linear(nn.Module):
         self.scale = scale
         self.seen = {"images": 0}
 
-    def forward(self, images):
+    def forward(self, images, keypoints=None):
         self.seen["images"] += len(images)
         return self.scale * self.proj(images.flatten(1))
+
+    def features(self, images, keypoints=None):
+        return [images]
 
 
 @pytest.fixture
