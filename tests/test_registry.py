@@ -40,6 +40,15 @@ def test_names_are_taken_once_but_by_the_same_code():
     assert table.names() == ["one", "three", "two"]
 
 
+def test_a_notebooks_cell_may_be_run_again():
+    """Each run compiles it under another file's name."""
+    table = Registry("thing", [two])
+    for cell, size in enumerate((1, 2)):
+        names = {"__name__": "notebook", "table": table}
+        exec(compile(f"@table.register\ndef mine():\n    return {size}", f"cell {cell}", "exec"), names)
+    assert table.create("mine") == 2
+
+
 def test_what_is_built_is_of_the_tables_class():
     table = Registry("thing", {"list": list, "one": one}, base=tuple)
     assert table.create("one") == ("one", 1)
