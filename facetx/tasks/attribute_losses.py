@@ -26,6 +26,9 @@ class AttributeLoss(nn.Module, ABC):
         each = labels * positive + (1 - labels) * negative
         return each.masked_fill(~known, 0).sum() / labels.numel()
 
+    def begin_step(self) -> None:
+        """Called before each step of training: what was seen in the last one counts from now on."""
+
     @abstractmethod
     def both(self, logits: Tensor, labels: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """(B, A) each: the loss where the attribute holds, and where it does not."""
@@ -41,7 +44,8 @@ class BinaryCrossEntropy(AttributeLoss):
 class Balanced(AttributeLoss):
     """Binary cross-entropy, weighted so that the images with an attribute weigh as much together as those without.
 
-    The shares are those of all labels seen so far in training; they are a part of the checkpoint.
+    The shares are those of all labels seen in training before this step, so that they are the same for all parts of a
+    batch; they are a part of the checkpoint.
 
     Args:
         num_attributes: A.
@@ -54,11 +58,17 @@ class Balanced(AttributeLoss):
             raise ConfigError(f"most must be at least 1, got {most}")
         self.most = most
         self.register_buffer("seen", torch.ones(2, num_attributes))  # with and without; one each to begin with
+        self.register_buffer("now", torch.zeros(2, num_attributes))
         self.seen: Tensor
+        self.now: Tensor
+
+    def begin_step(self) -> None:
+        self.seen += self.now
+        self.now.zero_()
 
     def both(self, logits: Tensor, labels: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         if self.training:
-            self.seen += torch.stack([labels.sum(0), ((1 - labels) * known).sum(0)]).detach()
+            self.now += torch.stack([labels.sum(0), ((1 - labels) * known).sum(0)]).detach()
         weights = (self.seen.sum(0) / (2 * self.seen)).clamp(max=self.most)  # (2, A)
         return weights[0] * F.softplus(-logits), weights[1] * F.softplus(logits)
 

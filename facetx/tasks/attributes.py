@@ -15,6 +15,7 @@ from facetx.tasks.attribute_losses import attribute_loss
 from facetx.tasks.base import Batch, Task
 
 LossName = Literal["bce", "balanced", "focal", "asymmetric"]
+GroupsArg = Literal["regions", "one"] | dict[str, tuple[str, ...]]
 
 
 class RegionHeads(nn.Module):
@@ -73,7 +74,7 @@ class Attributes(Task):
         dropout: float = 0.0,
         loss: LossName = "bce",
         loss_args: dict[str, float] | None = None,
-        groups: Literal["regions", "one"] | dict[str, tuple[str, ...]] = "regions",
+        groups: GroupsArg = "regions",
         mixup: float = 0.0,
     ):
         super().__init__(backbone)
@@ -95,6 +96,9 @@ class Attributes(Task):
     @property
     def needs(self) -> frozenset[str]:
         return super().needs | {"attributes"}
+
+    def at_step(self, step: int) -> None:
+        self.criterion.begin_step()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         if self.mixup:

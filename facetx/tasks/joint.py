@@ -8,7 +8,7 @@ from facetx.data.base import Description
 from facetx.errors import ConfigError
 from facetx.heads import Head
 from facetx.nn.backbone import Backbone
-from facetx.tasks.attributes import Attributes, LossName
+from facetx.tasks.attributes import Attributes, GroupsArg, LossName
 from facetx.tasks.base import Batch
 from facetx.tasks.recognition import Recognition
 
@@ -20,7 +20,7 @@ class AttributeArgs(TypedDict, total=False):
     dropout: float
     loss: LossName
     loss_args: dict[str, float] | None
-    groups: str | dict[str, tuple[str, ...]]
+    groups: GroupsArg
 
 
 class Joint(Recognition):
@@ -48,7 +48,7 @@ class Joint(Recognition):
         if weight <= 0:
             raise ConfigError(f"weight must be above 0, got {weight}; for identities alone take the task recognition")
         self.weight = weight
-        view = Attributes(backbone, data, **attributes)  # type: ignore[arg-type]
+        view = Attributes(backbone, data, **attributes)
         self.attribute_names = view.attribute_names
         self.heads, self.criterion = view.heads, view.criterion
         self._published = (view,)  # in a tuple, since its parts are this task's own already
@@ -56,6 +56,10 @@ class Joint(Recognition):
     @property
     def needs(self) -> frozenset[str]:
         return super().needs | {"attributes"}
+
+    def at_step(self, step: int) -> None:
+        super().at_step(step)
+        self.criterion.begin_step()
 
     def loss(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
         """ "loss" of both, and what each says beside."""

@@ -121,6 +121,7 @@ def train(
                 raise
             scalars, finite = training_step(run, batch, outcome.step)
             progress.add(scalars, finite)
+            progress.images += len(batch["label"])
             if ema:
                 ema.update(run.task.published(), outcome.step, finite)
 
@@ -176,7 +177,7 @@ def training_row(run: Run, progress: Progress, done: int, seconds_a_step: float)
     return {
         "step": done,
         "epoch": done / run.steps_per_epoch,
-        "images": done * run.settings.train.batch_size,
+        "images": progress.images,
         **progress.row(),
         "train/lr": run.optimizer.param_groups[0]["lr"],
         "time/images_per_second": run.settings.train.batch_size / seconds_a_step,

@@ -33,13 +33,14 @@ _PARTS = {"task": dict, "averaged": bool, "moments": dict, "progress": dict}
 
 @dataclass
 class Progress:
-    """What a resume needs beside weights and optimizer: the open row of metrics and the counts of bad steps."""
+    """What a resume needs beside weights and optimizer: the open row of metrics, counts of bad steps and of images."""
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     counted: Tensor = field(default_factory=lambda: torch.zeros(()))
     skipped: Tensor = field(default_factory=lambda: torch.zeros(()))
     bad_in_a_row: Tensor = field(default_factory=lambda: torch.zeros(()))
     best: float = -math.inf
+    images: int = 0
 
     def add(self, scalars: dict[str, Tensor], finite: Tensor) -> None:
         """Takes one step's scalars in, unless it was skipped. Nothing leaves the device."""
@@ -59,7 +60,7 @@ class Progress:
 
     def state(self) -> dict[str, Any]:
         """Plain values."""
-        counts = {name: float(getattr(self, name)) for name in ("counted", "skipped", "bad_in_a_row", "best")}
+        counts = {name: float(getattr(self, name)) for name in ("counted", "skipped", "bad_in_a_row", "best", "images")}
         return {"sums": {name: float(value) for name, value in self.sums.items()}, **counts}
 
     def load(self, state: Mapping[str, Any], device: torch.device, where: str) -> None:
@@ -69,7 +70,7 @@ class Progress:
         if state.keys() != self.state().keys() or not all(isinstance(n, float) for n in numbers):
             raise CheckpointError(f"{where}: its progress is damaged, it has {some(state)}")
         self.sums = {name: torch.tensor(value, device=device) for name, value in state["sums"].items()}
-        self.best = state["best"]
+        self.best, self.images = state["best"], int(state["images"])
         self.counted, self.skipped, self.bad_in_a_row = (
             torch.tensor(state[name], device=device) for name in ("counted", "skipped", "bad_in_a_row")
         )
@@ -107,9 +108,12 @@ def restore(run: Run, ema: MovingAverage | None, progress: Progress, checkpoint:
     if ema:
         check_fit(ema.state, weights, where)
     check_moments(run, state["moments"], where)
-    progress.load(state["progress"], run.device, where)
+    seen = float(checkpoint.meta.step * run.settings.train.batch_size)  # in states of earlier versions it is not
+    found = Progress()
+    found.load({"images": seen, **state["progress"]}, run.device, where)
 
     load_weights(run.task, task, where)
+    vars(progress).update(vars(found))
     load_moments(run.optimizer, state["moments"])
     if ema:
         for name, value in weights.items():

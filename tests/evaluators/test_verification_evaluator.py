@@ -272,7 +272,12 @@ def test_the_models_size_unless_another_is_given(folder):
     [
         ("pairs", None, {}, "evaluator pairs: has no data to ask by: give data:"),
         ("identification", None, {}, "has no data to ask by"),
-        ("lfw", "colored", {}, "lfw: brings its own images, .* any data set are classification, identification, pairs"),
+        (
+            "lfw",
+            "colored",
+            {},
+            "lfw: brings its own images, .* any data set are attributes, classification, .*, pairs",
+        ),
         ("identification", "colored", {"root": "x", "part": "all"}, "said by data, and by args.root, args.part"),
         ("pairs", "colored", {"name": "../../trav"}, r"args.name: '../../trav' names .* such as 'trav'"),
         ("pairs", "colored", {"name": ".."}, "letters, digits and"),

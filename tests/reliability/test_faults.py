@@ -98,11 +98,18 @@ def test_a_closed_terminal_loses_no_step(small, unbroken, tmp_path):
     assert_same(unbroken(small), tmp_path / "run")
 
 
-def test_a_killed_worker_ends_the_run_with_a_checkpoint_and_its_own_words(small, unbroken, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGKILL, "a loader worker was killed by the system, probably out of memory"),
+        (signal.SIGBUS, "a loader worker read where nothing is"),  # such as in a mapped file that was cut
+    ],
+)
+def test_a_killed_worker_ends_the_run_with_a_checkpoint_and_its_own_words(small, unbroken, tmp_path, number, words):
     raw = with_(small, data={"workers": 2}, train={"checkpoint_every": 100})
 
     def target():
-        at_step(1, lambda: os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL))
+        at_step(1, lambda: os.kill(multiprocessing.active_children()[0].pid, number))
         try:
             run(raw, tmp_path / "run")
         except WorkerError as error:
@@ -110,7 +117,7 @@ def test_a_killed_worker_ends_the_run_with_a_checkpoint_and_its_own_words(small,
             return 2
 
     assert in_a_session(target) == 2
-    assert "a loader worker was killed by the system, probably out of memory" in (tmp_path / "words").read_text()
+    assert words in (tmp_path / "words").read_text()
     assert find_checkpoint(tmp_path / "run").step >= 2
     run(raw, tmp_path / "run")
     assert_same(unbroken(small), tmp_path / "run")

@@ -139,19 +139,23 @@ def test_losses_by_hand():
     assert mixed.item() == pytest.approx(-0.25 * math.log(p) - 0.75 * math.log(1 - p))
 
 
-def test_balanced_weights_are_of_the_labels_seen_and_bounded():
+def test_balanced_weights_are_of_the_labels_seen_before_and_bounded():
     criterion = attribute_loss("balanced", 2, {"most": 4.0})
     labels = torch.tensor([[1.0, 1.0], [0.0, NAN], [0.0, 1.0], [0.0, 1.0]])
-    loss = criterion(torch.zeros(4, 2), labels)
+    first = [criterion(torch.zeros(2, 2), part).item() for part in labels.split(2)]  # the parts of one step
+    assert first == pytest.approx([math.log(2) * 3 / 4, math.log(2)])  # nothing was seen yet
+    criterion.begin_step()
     assert criterion.seen.tolist() == [[2, 4], [4, 1]]  # one each to begin with
     weights = [[6 / 4, 5 / 8], [6 / 8, 5 / 2]]
     expected = math.log(2) * (weights[0][0] + 3 * weights[1][0] + 3 * weights[0][1]) / 8
-    assert loss.item() == pytest.approx(expected)
+    assert criterion(torch.zeros(4, 2), labels).item() == pytest.approx(expected)
     criterion(torch.zeros(100, 2), torch.zeros(100, 2))
+    criterion.begin_step()
     criterion.eval()
     one = criterion(torch.zeros(1, 2), torch.tensor([[1.0, NAN]]))
-    assert one.item() == pytest.approx(4.0 * math.log(2) / 2)  # 106 / 4 is more than the most
-    assert criterion.seen[1, 0] == 104  # only training counts
+    assert one.item() == pytest.approx(4.0 * math.log(2) / 2)  # the share would give more than the most
+    criterion.begin_step()
+    assert criterion.seen[1, 0] == 107  # only training counts
 
 
 @pytest.mark.parametrize(
@@ -240,6 +244,17 @@ def test_joint_is_trained_resumed_and_loaded(tmp_path, ema):
     np.testing.assert_array_equal(a["attributes"], b["attributes"])
     assert whole.model.attribute_names == ATTRIBUTES
     assert "logits" in load_task(tmp_path / "whole").predict({"image": torch.zeros(1, 3, 16, 16, dtype=torch.uint8)})
+
+
+def test_a_balanced_step_in_parts_is_the_whole_step(tmp_path):
+    found = []
+    for parts in (1, 4):
+        given = settings("attributes", args={"loss": "balanced"}, optim={"lr": 1e-3, "accumulate": parts})
+        start_run(given, tmp_path / str(parts))
+        found.append(facetx.load_model(tmp_path / str(parts)).model.state_dict())
+    assert found[0]["criterion.seen"].max() > 3
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, atol=2e-4, rtol=1e-3)
 
 
 def test_mixup_is_a_function_of_the_step(tmp_path):

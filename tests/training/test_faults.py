@@ -16,6 +16,7 @@ from worlds import assert_same_run, die, in_a_process, rows_without_time, run, w
 from facetx.checkpoints import write
 from facetx.checkpoints.format import find_checkpoint
 from facetx.data.sets.folder import ImageFolder
+from facetx.data.sets.packed import PackWriter
 from facetx.data.workers import SIGNALS, WorkerError, reading_process
 from facetx.errors import CheckpointError, DataError, FacetxError
 from facetx.evaluators.verification import PairVerification
@@ -55,6 +56,20 @@ def at_step(step, do):
         return own(r, batch, now)
 
     return training_step
+
+
+def test_a_pack_that_is_cut_while_it_is_read_costs_no_step(small, faces, tmp_path, monkeypatch):
+    source = ImageFolder(str(faces))
+    writer = PackWriter(tmp_path / "pack", (32, 32), "test")
+    for i in range(len(source)):
+        writer.add(f"p/{i}", int(source.labels[i]), source[i]["image"])
+    writer.finish(source.identities)
+    data = {**small["data"], "name": "packed", "args": {"path": str(tmp_path / "pack")}, "workers": 0}
+    cut = at_step(5, lambda: os.truncate(tmp_path / "pack/images.npy", 4096))
+    monkeypatch.setattr(loop, "training_step", cut)
+    with pytest.raises(DataError, match=r"images.npy: was cut to 4096 bytes while it was read"):
+        run({**small, "data": data, "evaluators": [], "select": None}, tmp_path / "run")
+    assert find_checkpoint(tmp_path / "run").step >= 5
 
 
 # ---- signals

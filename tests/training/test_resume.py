@@ -12,6 +12,7 @@ from facetx.checkpoints.write import Writer
 from facetx.config import check_settings, load_settings
 from facetx.errors import CheckpointError, ConfigError
 from facetx.training import loop
+from facetx.training.sinks import read_rows
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +132,13 @@ def test_going_on_with_other_settings_is_said(small, tmp_path, caplog):
     run(other, tmp_path / "run", with_changes=True)
     assert "going on with other settings: optim.lr: 0.001 -> 0.002; train.steps: 4 -> 8" in caplog.text
     assert find_checkpoint(tmp_path / "run").step == 8
+
+
+def test_images_are_counted_through_a_change_of_the_batch_size(small, tmp_path):
+    run(with_(small, train={"steps": 4, "log_every": 2}), tmp_path / "run")
+    run(with_(small, train={"steps": 8, "log_every": 2, "batch_size": 3}), tmp_path / "run", with_changes=True)
+    images = [row["images"] for row in read_rows(tmp_path / "run/metrics.jsonl") if "images" in row]
+    assert images == [12, 24, 30, 36]
 
 
 def test_settings_are_written_only_with_what_they_trained(small, tmp_path):

@@ -15,7 +15,8 @@ class MappedFile:
         path: The file.
         size: Of the file, in bytes, when it was opened first.
 
-    Raises ``DataError`` if the file is missing, unreadable, or empty.
+    Raises ``DataError`` if the file is missing, unreadable, or empty, or has been cut since: a read beyond its end
+    would kill the process.
     """
 
     def __init__(self, path: str | Path):
@@ -38,6 +39,8 @@ class MappedFile:
                 raise
             except ValueError:
                 raise DataError(f"{self.path}: the file is empty") from None
+        elif self._map.size() < len(self._map):
+            raise DataError(f"{self.path}: was cut to {self._map.size()} bytes while it was read")
         return self._map
 
     def __getstate__(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import MAX_PIXELS
+from facetx.data.formats.mapped import MappedFile
 from facetx.data.formats.paths import Names
 from facetx.data.sample import Map, moved
 from facetx.errors import DataError, is_resource, some
@@ -64,9 +65,7 @@ class Packed(FaceDataset):
         self._escaped = index["escaped_names"]
         shapes = {"images": (count, *self.image_size, 3), "mask": (count, *self.image_size)}
         self._shapes = {name: shapes[name] for name in (("images", "mask") if self.mask_classes else ("images",))}
-        self._maps: dict[str, NDArray[np.uint8]] = {}
-        self._open()
-        self._maps.clear()
+        self._files = {name: self._file(name) for name in self._shapes}
         self._names: Names | None = None
         self.labels = np.array(_map(self.path / "labels.npy", "<i8", (count,)))
         if self.labels.min() < 0 or self.labels.max() >= self.num_classes:
@@ -90,16 +89,22 @@ class Packed(FaceDataset):
     def attributes(self) -> NDArray[np.float32] | None:
         return self._small.get("attributes")
 
-    def _open(self) -> None:
-        self._maps = {name: _map(self.path / f"{name}.npy", "|u1", shape) for name, shape in self._shapes.items()}
+    def _file(self, name: str) -> MappedFile:
+        path = self.path / f"{name}.npy"
+        _map(path, "|u1", self._shapes[name])
+        return MappedFile(path)
+
+    def _pixels(self, name: str, index: int) -> NDArray[np.uint8]:
+        shape = self._shapes[name][1:]
+        count = math.prod(shape)
+        start = HEADER_BYTES + index * count
+        return np.frombuffer(self._files[name].bytes, np.uint8, count, start).reshape(shape).copy()
 
     def __getitem__(self, index: int) -> Sample:
-        if not self._maps:
-            self._open()
-        item: Sample = {"image": np.array(self._maps["images"][index]), "label": int(self.labels[index])}
+        item: Sample = {"image": self._pixels("images", index), "label": int(self.labels[index])}
         item |= {name: values[index] for name, values in self._small.items()}
-        if "mask" in self._maps:
-            item["mask"] = np.array(self._maps["mask"][index])
+        if "mask" in self._files:
+            item["mask"] = self._pixels("mask", index)
         if self.size is None or self.image_size == (self.size, self.size):
             return item
         return moved(item, Map.resize(self.image_size, (self.size, self.size)))
@@ -125,9 +130,6 @@ class Packed(FaceDataset):
 
     def names_digest(self) -> str:
         return self._listed().digest()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": {}}
 
 
 class PackWriter:
