@@ -33,6 +33,7 @@ ROOMS = [
     "inference",
     "prepare",
     "plots",
+    "demo",
     "training",
     "cli",
 ]
@@ -137,8 +138,15 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {n.split("/")[0] for n in names} == {"facetx", f"facetx-{facetx.__version__}.dist-info"}
-    assert {Path(n).suffix for n in names if n.startswith("facetx/")} <= {".py", ".typed"}
-    sources = {str(p.relative_to(ROOT)) for p in (ROOT / "facetx").rglob("*.py")}
+    assert {Path(n).suffix for n in names if n.startswith("facetx/")} <= {
+        ".py",
+        ".typed",
+        ".html",
+        ".css",
+        ".js",
+        ".svg",
+    }
+    sources = {str(p.relative_to(ROOT)) for p in (ROOT / "facetx").rglob("*") if p.suffix in (".py", ".js", ".html")}
     assert sources <= set(names)
 
 

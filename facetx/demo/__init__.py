@@ -1,4 +1,4 @@
-"""A page that runs a model in the browser: on the camera's pictures, or on chosen ones, which never leave the machine."""
+"""A page that runs a model in the browser, on the camera's pictures or on chosen ones; none leaves the machine."""
 
 from facetx.demo.build import Site, build_site, write_static
 from facetx.demo.model import PageModel, read_model

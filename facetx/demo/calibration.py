@@ -24,7 +24,8 @@ def find_calibration(checkpoint: Path, weights: str | None) -> tuple[dict[str, A
     """
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     found, notes = [], []
-    for path in sorted({*folder.glob("*.json"), *folder.glob("benchmarks/*.json"), *folder.glob("../benchmarks/*.json")}):
+    patterns = ("*.json", "benchmarks/*.json", "../benchmarks/*.json")
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
         if FORMAT.encode() not in path.read_bytes():
             continue
         try:

@@ -7,8 +7,8 @@ from typing import Any
 
 from facetx.contract import InputContract
 from facetx.data.align import template
+from facetx.data.attribute_groups import regions_of
 from facetx.demo.calibration import find_calibration, read_calibration
-from facetx.demo.regions import by_region, label
 from facetx.errors import CheckpointError, printable
 
 METADATA = "facetx"
@@ -46,7 +46,8 @@ def read_model(path: str | Path, calibration: str | Path | None = None) -> PageM
     outputs = facts["outputs"]
     if "embedding" not in outputs and not ("attributes" in outputs and names):
         raise CheckpointError(f"{path}: gives {', '.join(outputs)}; the page shows embeddings and attributes")
-    known, notes = None, []
+    known: dict[str, Any] | None = None
+    notes: list[str] = []
     if "embedding" in outputs:
         weights = facts.get("weights")
         if calibration is not None:
@@ -71,12 +72,23 @@ def read_model(path: str | Path, calibration: str | Path | None = None) -> PageM
 
 
 def _regions(names: list[str]) -> list[dict[str, Any]]:
-    """For each region, its attributes with their places in the model's output."""
-    place = {name: i for i, name in enumerate(names)}
+    """For each region of the face, its attributes with their places in the model's output."""
     return [
-        {"name": region, "attributes": [{"name": n, "label": label(n), "index": place[n]} for n in group]}
-        for region, group in by_region(names).items()
+        {
+            "name": region.capitalize(),
+            "attributes": [{"name": names[i], "label": label(names[i]), "index": i} for i in places],
+        }
+        for region, places in regions_of(names).items()
     ]
+
+
+def label(name: str) -> str:
+    """An attribute's name in words.
+
+    >>> label("5_o_Clock_Shadow")
+    "5 o'clock shadow"
+    """
+    return name.replace("_o_Clock", " o'clock").replace("_", " ").capitalize()
 
 
 def _read(path: Path) -> tuple[list[str], dict[str, Any]]:

@@ -50,7 +50,7 @@ async function main() {
     $("progress").value = done;
     $("status").textContent = `Loading the model, ${Math.round(100 * done)} %`;
   });
-  const { runtime } = await engine.load(about);
+  const runtime = await engine.load(about);
   const panels = {
     ...(about.regions.length && { attributes: new Attributes(engine, about, report) }),
     ...(about.embeds && { verify: new Verify(engine, about, report) }),

@@ -3,6 +3,7 @@ import { Camera, openPicture, pixels, takesFiles, view } from "./pictures.js";
 
 const $ = (id) => document.getElementById(id);
 const LIKELY = 0.5;
+const NAMED = 6; // attributes in the summary
 const SPOKEN_EVERY = 4000; // milliseconds between two summaries of a live picture, for who hears them
 
 export class Attributes {
@@ -20,7 +21,7 @@ export class Attributes {
     const buttons = { camera: () => this.#toggleCamera(), choose: () => $("file").click(), pause: () => this.#toggle() };
     for (const button of document.querySelectorAll("#attributes [data-do]")) {
       button.addEventListener("click", buttons[button.dataset.do]);
-      button.disabled = button.dataset.do === "pause";
+      button.disabled = false;
     }
     $("stage").addEventListener("dblclick", (event) => {
       if (!event.target.closest("button")) this.#toggle();
@@ -48,7 +49,7 @@ export class Attributes {
       for (const { label, index, name } of attributes) {
         const row = element("li");
         row.dataset.name = name;
-        row.append(element("span", { textContent: label }), element("b", { textContent: "–" }), element("i"));
+        row.append(element("i"), element("span", { textContent: label }), element("b", { textContent: "–" }));
         list.append(row);
         this.#rows.push({ label, index, row });
       }
@@ -56,6 +57,7 @@ export class Attributes {
       return region;
     });
     $("bars").classList.add("idle");
+    $("bars").style.columnCount = Math.min(5, Math.ceil(this.#rows.length / 8));
     $("bars").replaceChildren(...regions);
   }
 
@@ -68,6 +70,7 @@ export class Attributes {
     }
     this.report(null);
     this.picture = null;
+    this.engine.restart();
     this.#show("camera");
     this.#resume();
     return this.#live(++this.#round);
@@ -98,6 +101,7 @@ export class Attributes {
   // One picture that stays: it is shown as paused, with its details.
   async #read(picture) {
     const round = ++this.#round;
+    $("summary").textContent = "Reading the picture…";
     const result = await this.engine.read(pixels(picture), { align: $("align").checked });
     if (round !== this.#round) return;
     const { width, height } = picture.canvas;
@@ -127,7 +131,7 @@ export class Attributes {
         this.report(error.message);
         return this.#stopCamera();
       }
-      if (this.#paused) this.#pause(); // with the picture and the numbers that belong together
+      if (this.#paused) this.#pause(); // anew: with the numbers of the picture that was being read
     }
   }
 
@@ -138,6 +142,7 @@ export class Attributes {
   }
 
   #pause() {
+    if (!this.result) return; // nothing was read yet
     this.#paused = true;
     $("stage").classList.add("paused");
     $("pause").textContent = "Resume";
@@ -160,14 +165,15 @@ export class Attributes {
     const camera = source === "camera";
     this.source = source;
     $("invite").hidden = source !== null;
-    $("pause").disabled = !camera;
+    $("pause").hidden = !camera;
     $("stage").classList.toggle("live-camera", camera);
     if (!camera) {
       this.#paused = false;
       $("pause").textContent = "Pause";
       $("stage").classList.remove("paused", "found");
     }
-    document.querySelector(".controls [data-do=camera]").textContent = camera ? "Stop the camera" : "Camera";
+    $("controls").hidden = source === null;
+    $("toggle").textContent = camera ? "Stop the camera" : "Camera";
     $("marks").replaceChildren();
     $("details").hidden = true;
     this.#swap();
@@ -192,21 +198,23 @@ export class Attributes {
       row.dataset.probability = p;
       row.classList.toggle("yes", p > LIKELY);
       row.style.setProperty("--p", p.toFixed(4));
-      row.children[1].textContent = percent(p);
+      row.lastChild.textContent = percent(p);
     }
-    this.blind = blind;
+    $("summary").textContent = blind ? "No face found. Hold it in the circle, and in the light." : this.#summary();
     if (performance.now() - this.#spoken > SPOKEN_EVERY) this.#say();
   }
 
+  // The same words, for a screen reader.
   #say() {
     this.#spoken = performance.now();
-    const present = this.#rows
-      .map(({ label, index }) => [label, this.result.probabilities[index]])
-      .filter(([, p]) => p > LIKELY)
-      .sort((one, other) => other[1] - one[1])
-      .map(([label]) => label.toLowerCase());
-    const words = present.length ? `Likely: ${present.slice(0, 9).join(", ")}${present.length > 9 ? `, and ${present.length - 9} more` : ""}.` : "No attribute is likely.";
-    $("summary").textContent = this.blind ? "No face found. Hold it in the circle, and in the light." : words;
+    $("spoken").textContent = $("summary").textContent;
+  }
+
+  #summary() {
+    const likely = this.#rows.filter((row) => this.#p(row) > LIKELY).sort((one, other) => this.#p(other) - this.#p(one));
+    if (!likely.length) return "No attribute is likely.";
+    const named = likely.slice(0, NAMED).map(({ label }) => label.toLowerCase()).join(", ");
+    return `Likely: ${named}${likely.length > NAMED ? `, and ${likely.length - NAMED} more` : ""}.`;
   }
 
   // Live, each attribute keeps its place; paused, the likely ones of a region come first.
@@ -233,7 +241,7 @@ export class Attributes {
       Face: face ? `Found, score ${face.score.toFixed(2)}${face.count > 1 ? `; the largest of ${face.count}` : ""}` : found,
       ...(face && {
         Size: `${Math.round(face.box[2])} × ${Math.round(face.box[3])} pixels`,
-        Tilt: `${Math.round((180 / Math.PI) * Math.atan2(right[1] - left[1], right[0] - left[0]))}°`,
+        Tilt: `${Math.round((180 / Math.PI) * Math.atan2(right[1] - left[1], right[0] - left[0]))}°`.replace("-", "−"),
       }),
       Model: `${this.about.name}, ${milliseconds.model.toFixed(0)} ms`,
       ...(this.source === "camera" && { Rate: `${this.#rate.toFixed(0)} pictures a second` }),
@@ -247,7 +255,7 @@ export class Attributes {
 }
 
 export function percent(p) {
-  return `${Math.round(100 * p)} %`;
+  return `${Math.round(100 * p)}\u00a0%`;
 }
 
 export function element(name, values = {}) {

@@ -1,4 +1,5 @@
-// The page's side of the worker, and what a browser must have for it.
+// The page's side of the two workers, and what a browser must have for them.
+import { Asked } from "./jobs.js";
 
 // Bytes of a module with one SIMD instruction: a browser without SIMD refuses them.
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
@@ -14,38 +15,60 @@ export function missing() {
 }
 
 export class Engine {
-  #worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-  #waiting = new Map();
-  #next = 0;
+  #reader;
+  #finder = null;
+  #search = null; // the one of the camera's pictures that is under way
+  #face = null; // what the last one found
+  #round = 0; // of the camera
 
   constructor(onProgress) {
-    this.#worker.onmessage = ({ data }) => {
-      if ("progress" in data) return onProgress(data.progress);
-      const { resolve, reject } = this.#waiting.get(data.id);
-      this.#waiting.delete(data.id);
-      return "error" in data ? reject(new Error(data.error)) : resolve(data.value);
-    };
-    this.#worker.onerror = (event) => {
-      event.preventDefault();
-      for (const { reject } of this.#waiting.values()) reject(new Error(event.message || "a script of the page cannot be loaded"));
-      this.#waiting.clear();
-    };
+    this.#reader = new Asked("./worker.js", onProgress);
   }
 
-  load(model) {
-    return this.#ask("load", model);
+  // Returns what the model runs on, in words.
+  async load(model) {
+    const finding = model.template ? this.#loadFinder() : null;
+    const runtime = await this.#reader.ask("load", model);
+    await finding;
+    return runtime;
   }
 
-  // Takes the image's memory with it.
-  read(image, { align, live = false }) {
-    return this.#ask("read", { image, align, live });
+  async #loadFinder() {
+    const finder = new Asked("./finder.js");
+    await finder.ask("load");
+    await finder.ask("find", { image: new ImageData(64, 64), fine: false }); // the first search is slow
+    this.#finder = finder;
   }
 
-  #ask(method, args) {
-    const id = this.#next++;
-    return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, method, args }, args.image ? [args.image.data.buffer] : []);
-    });
+  // Forgets where the face was in the camera's pictures.
+  restart() {
+    this.#round++;
+    this.#search = this.#face = null;
+  }
+
+  // Reads a picture, an ImageData, which is given away. `align`: find the face and align it first. `live`: it is one
+  // of many in a row; the face is where the last search found it, while the next search runs beside.
+  async read(image, { align, live = false }) {
+    const started = performance.now();
+    const face = !align || !this.#finder ? null : live ? await this.#follow(image) : await this.#finder.ask("find", { image, fine: true });
+    const find = performance.now() - started;
+    const result = await this.#reader.ask("read", { image, face }, [image.data.buffer]);
+    return { ...result, face, milliseconds: { find, model: result.milliseconds } };
+  }
+
+  async #follow(image) {
+    this.#search ??= this.#find(image);
+    if (!this.#face) await this.#search;
+    return this.#face;
+  }
+
+  async #find(image) {
+    const round = this.#round;
+    try {
+      const face = await this.#finder.ask("find", { image, fine: false });
+      if (round === this.#round) this.#face = face;
+    } finally {
+      if (round === this.#round) this.#search = null;
+    }
   }
 }

@@ -25,7 +25,7 @@ export class Verify {
     $("score").textContent = score === null ? "–" : score.toFixed(3);
     $("score").dataset.score = score ?? "";
     $("decision").textContent =
-      score === null ? "Two faces, please" : { same: "One person", different: "Two people", "": "Cosine of the two" }[verdict];
+      score === null ? "Two faces, please" : { same: "Same person", different: "Different people", "": "Cosine of the two" }[verdict];
     $("why").textContent = score === null ? "" : point ? `${verdict === "same" ? "above" : "not above"} the threshold ${point.threshold.toFixed(3)}` : "1 is alike, 0 and below is not";
     if (point) this.#rates(point, score);
   }
@@ -47,10 +47,10 @@ export class Verify {
 
   #rates({ threshold, far, frr, supported }, score) {
     const { name, same, different } = this.about.calibration;
-    const share = (x) => element("b", { textContent: `${(100 * x).toFixed(1)} %` });
+    const share = (x) => element("b", { textContent: `${(100 * x).toFixed(1)}\u00a0%` });
     $("rates").replaceChildren(
-      `On ${name}, this threshold takes `, share(far), ` of ${different} pairs of two people for one, and `, share(frr),
-      ` of ${same} pairs of one person for two.${supported ? "" : " These are too few pairs to be sure of so small a rate."}`,
+      `On ${name}, at this threshold, `, share(far), ` of ${different} pairs of different people are accepted, and `, share(frr),
+      ` of ${same} pairs of the same person are refused.${supported ? "" : " These pairs are too few to be sure of so small a rate."}`,
     );
     $("chart").replaceChildren(chart(this.about.calibration, threshold, score));
   }
@@ -61,7 +61,7 @@ function chart({ histogram }, threshold, score) {
   const [width, height, base] = [720, 150, 122];
   const at = (x) => ((x - histogram.low) / (histogram.high - histogram.low)) * width;
   const most = Math.max(...histogram.same, ...histogram.different);
-  const words = "Scores of the evaluation's pairs: of two people to the left, of one person to the right";
+  const words = "Scores of the evaluation's pairs: of different people, and of the same person";
   const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": words });
   for (const kind of ["different", "same"]) {
     const step = width / histogram[kind].length;
@@ -78,7 +78,7 @@ function chart({ histogram }, threshold, score) {
     svg.append(shape("text", { x: at(tick), y: height - 8, "text-anchor": anchor }, tick));
   }
   const [left, right] = [at(threshold) - 8, at(threshold) + 8];
-  svg.append(shape("text", { x: left, y: 14, "text-anchor": "end" }, "two people"), shape("text", { x: right, y: 14 }, "one person"));
+  svg.append(shape("text", { x: left, y: 14, "text-anchor": "end" }, "different people"), shape("text", { x: right, y: 14 }, "same person"));
   if (score !== null) {
     const x = Math.min(Math.max(at(score), 0), width);
     svg.append(shape("path", { class: "pair", d: `M${x} ${base - 1} l-6 -11 h12 z` }));

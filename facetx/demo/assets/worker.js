@@ -1,39 +1,32 @@
-// All that computes: finds the face, aligns it, runs the model. Answers {id, method, args} with {id, value} or {id, error}.
+// Runs the model: loads it, aligns the face of a picture, reads it.
 import { similarity, transform, warp } from "./align.js";
+import { answers, vendor } from "./jobs.js";
 
-const FIND_SHARE = 3; // at least this many times its own duration between two searches in a camera's pictures
-const vendor = (path) => new URL(`./vendor/${path}`, import.meta.url).href;
-let ort, session, about, faces;
-let last = { at: -Infinity, cost: 0, face: null };
+let ort, session, about;
 
-const methods = {
-  // Loads the model, and what finds faces. Returns what the model runs on.
+answers({
+  // Returns what the model runs on.
   async load(model) {
     about = model;
     const gpu = await navigator.gpu?.requestAdapter().catch(() => null);
     const bytes = await download("./model.onnx");
-    const runtime = (gpu && (await onGpu(bytes))) || (await onCpu(bytes));
-    if (about.template) faces = await loadFaces();
-    return { runtime, finds: Boolean(faces) };
+    return (gpu && (await onGpu(bytes))) || onCpu(bytes);
   },
 
-  // Reads one picture, an ImageData. `live`: it is one of many in a row, so a face may be where it just was.
-  async read({ image, align, live }) {
+  // Reads one picture, an ImageData: the face that has these points in it, else the square in its middle.
+  async read({ image, face }) {
     const started = performance.now();
-    const face = align && faces ? await findFace(image, live) : null;
-    const found = performance.now();
     const { crop, points } = face ? aligned(image, face) : { crop: resized(image), points: about.template };
     const outputs = await run([crop], points);
     const embedding = about.embeds ? await embed(crop, points, outputs.embedding) : null;
     return {
-      face,
       crop,
       embedding,
       probabilities: outputs.attributes ? Array.from(outputs.attributes.data, (x) => 1 / (1 + Math.exp(-x))) : [],
-      milliseconds: { find: found - started, model: performance.now() - found },
+      milliseconds: performance.now() - started,
     };
   },
-};
+});
 
 async function onGpu(bytes) {
   try {
@@ -74,48 +67,6 @@ async function download(url) {
     if (total) postMessage({ progress: length / total });
   }
   return new Uint8Array(await new Blob(parts).arrayBuffer());
-}
-
-async function loadFaces() {
-  const api = await import(vendor("face/face-api.esm.js"));
-  const none = class {};
-  // The library looks for a page's canvas and video; it gets tensors, so that it needs none of them.
-  api.env.setEnv({
-    Canvas: none, CanvasRenderingContext2D: none, Image: none, ImageData, Video: none, fetch: self.fetch.bind(self),
-    createCanvasElement: () => new OffscreenCanvas(1, 1), createImageElement: () => new none(), readFile: none,
-  });
-  await api.tf.setBackend("webgl").catch(() => false);
-  if (api.tf.getBackend() !== "webgl") await api.tf.setBackend("cpu");
-  await api.tf.ready();
-  await api.nets.tinyFaceDetector.loadFromUri(vendor("face"));
-  await api.nets.faceLandmark68Net.loadFromUri(vendor("face"));
-  return api;
-}
-
-// The largest face: {box: [x, y, width, height], score, points, count}, in pixels of the image; null where there is none.
-async function findFace(image, live) {
-  const now = performance.now();
-  if (live && now - last.at < FIND_SHARE * last.cost) return last.face;
-  const { data, width, height } = image;
-  const pixels = faces.tf.tidy(() => faces.tf.tensor3d(new Int32Array(data), [height, width, 4], "int32").slice([0, 0, 0], [-1, -1, 3]));
-  const options = new faces.TinyFaceDetectorOptions({ inputSize: live ? 224 : 416, scoreThreshold: 0.5 });
-  const found = await faces.detectAllFaces(pixels, options).withFaceLandmarks();
-  pixels.dispose();
-  const area = ({ detection: { box } }) => box.width * box.height;
-  const largest = found.sort((one, other) => area(other) - area(one))[0];
-  const face = largest ? described(largest, found.length) : null;
-  last = { at: performance.now(), cost: performance.now() - now, face };
-  return face;
-}
-
-function described({ detection: { box, score }, landmarks: { positions } }, count) {
-  const mean = (from, to) => {
-    const part = positions.slice(from, to);
-    return [part.reduce((sum, p) => sum + p.x, 0) / part.length, part.reduce((sum, p) => sum + p.y, 0) / part.length];
-  };
-  // Of the 68 landmarks: both eyes, the tip of the nose, the corners of the mouth.
-  const points = [mean(36, 42), mean(42, 48), mean(30, 31), mean(48, 49), mean(54, 55)];
-  return { box: [box.x, box.y, box.width, box.height], score, points, count };
 }
 
 function aligned(image, face) {
@@ -172,14 +123,3 @@ async function embed(crop, points, { data }) {
   const norm = Math.hypot(...sum) || 1;
   return sum.map((x) => x / norm);
 }
-
-let queue = Promise.resolve(); // one at a time: neither the session nor the search may be entered twice
-self.onmessage = ({ data: { id, method, args } }) => {
-  queue = queue.then(async () => {
-    try {
-      postMessage({ id, value: await methods[method](args) });
-    } catch (error) {
-      postMessage({ id, error: error?.message ?? String(error) });
-    }
-  });
-};
