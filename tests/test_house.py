@@ -138,15 +138,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {n.split("/")[0] for n in names} == {"facetx", f"facetx-{facetx.__version__}.dist-info"}
-    assert {Path(n).suffix for n in names if n.startswith("facetx/")} <= {
-        ".py",
-        ".typed",
-        ".html",
-        ".css",
-        ".js",
-        ".svg",
-    }
-    sources = {str(p.relative_to(ROOT)) for p in (ROOT / "facetx").rglob("*") if p.suffix in (".py", ".js", ".html")}
+    assets = {".html", ".css", ".js", ".svg"}  # of the live page
+    assert {Path(n).suffix for n in names if n.startswith("facetx/")} <= {".py", ".typed", *assets}
+    sources = {str(p.relative_to(ROOT)) for p in (ROOT / "facetx").rglob("*") if p.suffix in {".py", *assets}}
     assert sources <= set(names)
 
 

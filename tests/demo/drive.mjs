@@ -123,6 +123,19 @@ await noCamera.waitForSelector("body[data-ready]");
 await noCamera.click("#invite [data-do=camera]");
 told.noCamera = await noCamera.locator("#problem:not([hidden])").textContent();
 
+// What the worker makes of an image that is given, beside what PyTorch makes of it.
+told.read = await noCamera.evaluate(async () => {
+  const { Asked } = await import("./jobs.js");
+  const reader = new Asked("./worker.js", () => {});
+  const about = await (await fetch("./model.json")).json();
+  await reader.ask("load", about);
+  const image = new ImageData(about.size, about.size);
+  image.data.forEach((_, i) => (image.data[i] = i % 4 === 3 ? 255 : (i * 7 + (i >> 6) * 13) % 256));
+  const pixels = Array.from(image.data);
+  const { embedding, probabilities } = await reader.ask("read", { image, face: null });
+  return { pixels, embedding, probabilities };
+});
+
 // The warp onto the template, of points that are given.
 told.warped = await noCamera.evaluate(async () => {
   const { similarity, warp } = await import("./align.js");

@@ -91,18 +91,28 @@ def told(exported, pictures, playwright, pages_packages, tmp_path_factory) -> di
     return json.loads(done.stdout)
 
 
-def outputs(exported, path):
-    image = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None]
+def asked(exported, image):
+    """The network's embedding and probabilities of a uint8 image (H, W, 3)."""
     with torch.no_grad():
-        return exported.network(image)
+        embedding, logits = exported.network(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
+    return embedding[0].numpy(), logits[0].sigmoid().numpy()
 
 
-def test_probabilities_are_those_of_pytorch(told, exported, pictures):
-    expected = outputs(exported, pictures["crop"])[1].sigmoid()[0]
+def test_probabilities_of_a_picture_are_those_of_pytorch(told, exported, pictures):
+    _, expected = asked(exported, np.array(Image.open(pictures["crop"])))
     assert list(told["picture"]) != FACTS["attributes"]  # the page has them by region, the likely ones first
-    got = torch.tensor([told["picture"][name] for name in FACTS["attributes"]])
-    assert expected.max() - expected.min() > 0.5
-    assert torch.allclose(got, expected, atol=1e-3)
+    assert np.ptp(expected) > 0.5
+    assert np.allclose([told["picture"][name] for name in FACTS["attributes"]], expected, atol=1e-3)
+
+
+def test_embeddings_are_those_of_pytorch_with_the_mirror_as_the_calibration_has_it(told, exported):
+    image = np.array(told["read"]["pixels"], np.uint8).reshape(64, 64, 4)[..., :3]
+    one, expected = asked(exported, image)
+    other, _ = asked(exported, image[:, ::-1])
+    assert not np.allclose(one, other, atol=1e-2)
+    unit = (one + other) / np.linalg.norm(one + other)
+    assert np.allclose(told["read"]["embedding"], unit, atol=1e-5)
+    assert np.allclose(told["read"]["probabilities"], expected, atol=1e-5)
 
 
 def test_the_model_runs_on_threads_and_asks_nobody_else(told):

@@ -57,7 +57,7 @@ export class Attributes {
       return region;
     });
     $("bars").classList.add("idle");
-    $("bars").style.columnCount = Math.min(5, Math.ceil(this.#rows.length / 8));
+    $("bars").style.setProperty("--columns", Math.min(5, Math.ceil(this.#rows.length / 8)));
     $("bars").replaceChildren(...regions);
   }
 
