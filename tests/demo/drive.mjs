@@ -1,5 +1,5 @@
 // Drives the live page in headless Chromium, as a user would, and prints what it shows as JSON.
-// node drive.mjs PLAYWRIGHT CHROMIUM PROFILE: then one JSON object on the standard input: {url, camera, picture, pair, shots}.
+// node drive.mjs PLAYWRIGHT CHROMIUM PROFILE: then one JSON object on the standard input: {url, camera, picture, pair, broken, shots}.
 import { mkdirSync, readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 

@@ -22,6 +22,7 @@ from facetx.demo import build_site, find_packages, make_server, read_model
 from facetx.errors import DataError
 
 pytest_plugins = ["small_page"]
+pytestmark = pytest.mark.slow
 PIPES = {"capture_output": True, "text": True, "check": False, "timeout": 180}
 HERE = Path(__file__).parent
 CHROMIUM = next(

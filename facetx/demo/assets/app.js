@@ -24,6 +24,7 @@ function open(name, panels) {
 function listen(panels) {
   const usable = tabs.filter((tab) => panels[tab.getAttribute("aria-controls")]);
   for (const tab of tabs) tab.hidden = !usable.includes(tab);
+  document.querySelector("[role=tablist]").hidden = usable.length === 1;
   for (const [i, tab] of usable.entries()) {
     tab.addEventListener("click", () => open(tab.getAttribute("aria-controls"), panels));
     tab.addEventListener("keydown", ({ key }) => {

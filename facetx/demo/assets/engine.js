@@ -14,11 +14,15 @@ export function missing() {
   return null;
 }
 
+// In the camera's pictures, the finder rests for this many times the duration of its last search, for the model's sake.
+const REST = 2;
+
 export class Engine {
   #reader;
   #finder = null;
   #search = null; // the one of the camera's pictures that is under way
   #face = null; // what the last one found
+  #rested = 0; // when the next may begin
   #round = 0; // of the camera
 
   constructor(onProgress) {
@@ -57,17 +61,19 @@ export class Engine {
   }
 
   async #follow(image) {
-    this.#search ??= this.#find(image);
+    if (!this.#search && (!this.#face || performance.now() > this.#rested)) this.#search = this.#find(image);
     if (!this.#face) await this.#search;
     return this.#face;
   }
 
   async #find(image) {
     const round = this.#round;
+    const started = performance.now();
     try {
       const face = await this.#finder.ask("find", { image, fine: false });
       if (round === this.#round) this.#face = face;
     } finally {
+      this.#rested = performance.now() + REST * (performance.now() - started);
       if (round === this.#round) this.#search = null;
     }
   }
