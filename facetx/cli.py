@@ -4,12 +4,13 @@
 """
 
 import argparse
-import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
+
+from facetx.errors import FacetxError, is_resource, own_words, printable
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int]) -> int:
     """Parses the command line, runs ``main``, and returns the exit code."""
-    from facetx.errors import FacetxError, own_words
+    from facetx.logs import log_to_stderr
     from facetx.plugins import load_installed, load_plugins
 
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -35,8 +36,7 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
         args = parser.parse_intermixed_args()  # key=value may stand before, between and after the options
     except TypeError:
         args = parser.parse_args()  # a script with sub-commands
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("facetx").setLevel(logging.INFO)
+    log_to_stderr()
     try:
         load_installed()
         load_plugins(args.plugins, "--import")
@@ -46,18 +46,37 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
     except FacetxError as error:
         if args.debug:
             raise
-        print(f"error: {own_words(error)}", file=sys.stderr)
+        say(f"error: {own_words(error)}", sys.stderr)
         return 2
     except BrokenPipeError:  # such as a script's table in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python complain at its end
         return 128 + signal.SIGPIPE
-    except OSError as error:  # a full disk, a folder that may not be written
-        if args.debug:
+    except (OSError, MemoryError, RuntimeError) as error:  # a full disk, a folder that may not be written
+        resource = is_resource(error)
+        if args.debug or not (resource or isinstance(error, OSError)):
             raise
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        say(f"error: {_words(error)}{EXHAUSTED if resource else ''}", sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+EXHAUSTED = (
+    "; the machine has no more of it: lower the batch size or the workers (train.batch_size, data.workers, "
+    "--batch-size, --workers), or raise the limit (ulimit -n for files)"
+)
+
+
+def _words(error: Exception) -> str:
+    """What an error of the system says, and of which file."""
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror or own_words(error)}"
+    return f"out of memory ({own_words(error)})" if str(error) else "out of memory"
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """Prints text (on stdout, unless given) in which names may stand that are other people's."""
+    print(printable(text), file=file)
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:

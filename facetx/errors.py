@@ -4,6 +4,8 @@ Each message says where, what, and what to do. Scripts print it without a traceb
 Broken invariants of our own are ``assert``s, and never one of these.
 """
 
+import errno
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -31,6 +33,19 @@ class CheckpointError(FacetxError):
 def own_words(error: Exception) -> str:
     """An error's message without the traceback that a loader's worker puts before it."""
     return str(error).rpartition(f"{type(error).__name__}: ")[2]
+
+
+def is_resource(error: BaseException) -> bool:
+    """Whether the machine had no more of something: memory, open files. No file is to blame for that.
+
+    Whoever takes any error of a reader for a damaged file lets these pass as they are.
+    """
+    torch = sys.modules.get("torch")  # where it is not loaded, the error is none of its own
+    exhausted = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, exhausted) or (isinstance(error, OSError) and error.errno in _EXHAUSTED)
+
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def printable(text: str) -> str:

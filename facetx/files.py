@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all: written beside and renamed at the end; locks, so that no two
 processes write the same; and reading a file with a plain error."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -8,6 +9,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from facetx.errors import DataError, printable
+from facetx.errors import DataError, is_resource, printable
 
 
 @contextmanager
@@ -38,9 +40,22 @@ def draft_file(path: str | Path) -> Iterator[BinaryIO]:
     draft.replace(path)
 
 
+DRAFTS = ".*.part"
+"""The names of the drafts of files, as a shell pattern."""
+
+
 def _draft_prefix(path: Path) -> str:
     """Of the drafts of one file; short, since the file's own name may be as long as a name can be."""
     return f".{path.name[:32]}.{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}."
+
+
+def drafts_of(path: Path) -> list[Path]:
+    """The drafts of a file that are being written, or that killed processes have left."""
+    try:
+        names = os.listdir(path.parent)
+    except FileNotFoundError:
+        return []
+    return [path.with_name(n) for n in names if n.startswith(_draft_prefix(path)) and n.endswith(".part")]
 
 
 def write_file(path: str | Path, content: bytes | str) -> None:
@@ -76,15 +91,20 @@ def draft_folder(out: Path, of: str) -> Path:
     if draft.exists() and (not marker.is_file() or marker.read_text("utf-8", "surrogateescape") != of):
         shutil.rmtree(draft)
     draft.mkdir(exist_ok=True)
-    for left in draft.rglob(".*.part"):  # files that were being written when an earlier try was killed
+    for left in draft.rglob(DRAFTS):  # files that were being written when an earlier try was killed
         left.unlink()
     write_file(marker, of)
     return draft
 
 
-def finish_folder(draft: Path, out: Path) -> None:
-    """The draft becomes ``out``."""
+def finish_folder(draft: Path, out: Path, *notes: Path) -> None:
+    """The draft becomes ``out``, without the ``notes`` that its writer has kept in it.
+
+    The marker goes first: a draft that has lost notes to a kill is not gone on with.
+    """
     (draft / ".source").unlink()
+    for note in notes:
+        note.unlink(missing_ok=True)
     draft.rename(out)
 
 
@@ -107,7 +127,7 @@ def lock(path: str | Path, *beside: Path) -> Iterator[None]:
     """Keeps other processes from writing ``path`` while the block runs, by a lock of the file ``<path>.lock``.
 
     The system lets the lock go with the process, however that ends. Drafts of ``path``, and of the files ``beside`` it
-    that are written with it, are taken away where a dead process left them behind.
+    or in it that are written with it, are taken away where a dead process left them behind.
 
     Raises ``DataError`` that names the process which holds the lock.
     """
@@ -119,10 +139,8 @@ def lock(path: str | Path, *beside: Path) -> Iterator[None]:
         words = f"process {os.getpid()} on {socket.gethostname()} ({' '.join(sys.argv)[:200]})"
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, f"{words} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode("utf-8", "replace"), 0)
-        prefixes = tuple(map(_draft_prefix, (path, *beside)))
-        for name in os.listdir(path.parent):
-            if name.startswith(prefixes) and name.endswith(".part"):
-                (path.parent / name).unlink(missing_ok=True)
+        for draft in (draft for file in (path, *beside) for draft in drafts_of(file)):
+            draft.unlink(missing_ok=True)
         yield
     finally:
         sidecar.unlink(missing_ok=True)  # while the lock is held: see _locked
@@ -147,11 +165,34 @@ def _locked(path: Path, sidecar: Path) -> int:
         os.close(descriptor)  # its last holder deleted the file meanwhile, so the lock is of no file that others see
 
 
-def read_file(path: str | Path) -> bytes:
-    """The bytes of a file. Raises ``DataError`` that begins with its path."""
+def open_file(path: str | Path) -> BinaryIO:
+    """A regular file, to be read. A pipe or a device, which may never give a byte, is not waited for.
+
+    Raises ``DataError`` that begins with its path. Where too many files are open the error is that of ``open``.
+    """
     try:
-        return Path(path).read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode):
+            return open(descriptor, "rb")
+        os.close(descriptor)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        if is_resource(error):
+            raise
+        if error.errno != errno.ENXIO:  # of a socket
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        mode = stat.S_IFSOCK
+    raise DataError(f"{path}: is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}")
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a regular file. Raises ``DataError`` that begins with its path."""
+    with open_file(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            if is_resource(error):
+                raise
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None

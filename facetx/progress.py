@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from facetx.errors import printable
+
 log = logging.getLogger("facetx")
 PATIENCE = 2.0
 """Seconds of silence at the beginning; what is done by then tells nothing."""
@@ -29,7 +31,13 @@ def progress(total: int, what: str, unit: str = "images") -> Iterator[Callable[[
         from tqdm import tqdm
 
         with tqdm(
-            total=total, desc=what, unit=f" {unit}", delay=PATIENCE, leave=False, file=sys.stderr, dynamic_ncols=True
+            total=total,
+            desc=printable(what),
+            unit=f" {unit}",
+            delay=PATIENCE,
+            leave=False,
+            file=sys.stderr,
+            dynamic_ncols=True,
         ) as bar:
             yield bar.update
     else:

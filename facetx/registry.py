@@ -1,5 +1,6 @@
 """Tables of names: a function's name is the name that YAML and notebooks call it by."""
 
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -139,6 +140,13 @@ class Registry(Generic[Builder]):
 
     def __len__(self) -> int:
         return len(self._table)
+
+
+def parameters(builder: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a function, or of a class; none of a class that has no ``__init__`` of its own."""
+    if inspect.isclass(builder) and builder.__init__ is object.__init__:
+        return {}
+    return inspect.signature(builder).parameters
 
 
 def _origin(builder: Any) -> tuple[str, str]:

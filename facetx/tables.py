@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from facetx.errors import printable
+
 Row = Sequence[str]
 GAP = "  "
 NUMBER = re.compile(r"[-+]?[0-9.,]*( %)?")
@@ -76,7 +78,7 @@ class Table:
 
 
 def _one_line(cell: str) -> str:
-    return " ".join(cell.splitlines())
+    return printable(" ".join(cell.splitlines()))
 
 
 def _markdown(cell: str) -> str:

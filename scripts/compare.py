@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from facetx.cli import run_script
+from facetx.cli import run_script, say
 
 
 def main(args: argparse.Namespace) -> int:
@@ -19,14 +19,14 @@ def main(args: argparse.Namespace) -> int:
     folder = Path(args.run_dir or f"runs/{Path(args.config).stem}")
     description = describe_variants(variants)
     if args.dry_run:
-        print(description)
+        say(description)
         return 0
     comparison = run_variants(variants, folder, args.resume)
     if comparison.signal:
-        print(f"stopped by signal {comparison.signal}; the same command goes on from there")
+        say(f"stopped by signal {comparison.signal}; the same command goes on from there")
         return 128 + comparison.signal
-    print(comparison.table())
-    print(f"\nwritten: {folder}/comparison.md, comparison.json, comparison.png, distributions_*.png")
+    say(comparison.table())
+    say(f"\nwritten: {folder}/comparison.md, comparison.json, comparison.png, distributions_*.png")
     return 0
 
 

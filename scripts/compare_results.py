@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from facetx.cli import run_script
+from facetx.cli import run_script, say
 
 
 def main(args: argparse.Namespace) -> int:
@@ -16,7 +16,7 @@ def main(args: argparse.Namespace) -> int:
     from facetx.benchmarks.results import read_result
 
     comparison = compare_results(*read_result(args.a), *read_result(args.b))
-    print(f"A: {args.a}\nB: {args.b}\n\n{comparison.text()}")
+    say(f"A: {args.a}\nB: {args.b}\n\n{comparison.text()}")
     if args.out:
         Path(args.out).write_text(json.dumps(comparison.as_dict(), indent=1) + "\n")
     return 0

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from facetx.cli import embedding_arguments, embedding_options, run_script
+from facetx.cli import embedding_arguments, embedding_options, run_script, say
 
 
 def main(args: argparse.Namespace) -> int:
@@ -35,15 +35,15 @@ def main(args: argparse.Namespace) -> int:
         seed=model.meta["settings"]["seed"],
         how=embedding_options(args, model.device),
     )
-    print(f"{args.checkpoint}, step {model.meta['step']}")
-    print("".join(f"\n{table}\n" for table in outcome.result.tables()))
-    print("".join(f"warning: {text}\n" for text in outcome.warnings))
+    say(f"{args.checkpoint}, step {model.meta['step']}")
+    say("".join(f"\n{table}\n" for table in outcome.result.tables()))
+    say("".join(f"warning: {text}\n" for text in outcome.warnings))
 
     folder = Path(args.out) if args.out else results_folder(args.checkpoint, "lfw")
     pictures = write_pictures(folder, [], {"lfw": outcome.result}, [evaluator])
     facts = {"checkpoint": str(args.checkpoint), "step": model.meta["step"], "input": model.contract.as_dict()}
     write_outcome(folder / "lfw.json", outcome, facts)
-    print(f"written: {folder}/lfw.json, {', '.join(p.name for p in pictures)}")
+    say(f"written: {folder}/lfw.json, {', '.join(p.name for p in pictures)}")
     return 0
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facetx.cli import embedding_arguments, embedding_options, run_script
+from facetx.cli import embedding_arguments, embedding_options, run_script, say
 
 if TYPE_CHECKING:
     from facetx.benchmarks.suite import Outcome
@@ -37,13 +37,13 @@ def main(args: argparse.Namespace) -> int:
 
     if args.data_root is None and (args.benchmarks or args.groups):
         raise ConfigError("--benchmarks and --groups are about what lies below --data-root, which is missing")
-    if args.data is None and (args.data_args or args.ask):
-        raise ConfigError("--data-args and --ask are about the data set that --data names, which is missing")
+    if args.data is None and (args.data_args or args.ask or args.crop):
+        raise ConfigError("--data-args, --crop and --ask are about the data set that --data names, which is missing")
     asked = [get_benchmark(name) for name in args.benchmarks or BENCHMARKS]
     there, absent = find_benchmarks(asked, args.data_root) if args.data_root else ([], asked)
     if args.list:
-        print(benchmarks_table(asked, there).text())
-        print("\n".join(["", *(how_to_get(benchmark, args.data_root or "DATA_ROOT") for benchmark in absent)]))
+        say(benchmarks_table(asked, there).text())
+        say("\n".join(["", *(how_to_get(benchmark, args.data_root or "DATA_ROOT") for benchmark in absent)]))
         return 0
     if not there and args.identification is None and args.data is None:
         if args.data_root is None:
@@ -71,10 +71,10 @@ def main(args: argparse.Namespace) -> int:
 
     folder = Path(args.out) if args.out else results_folder(args.checkpoint, "benchmarks")
     facts = {"checkpoint": str(args.checkpoint), "step": model.meta["step"], "input": model.contract.as_dict()}
-    print(f"{args.checkpoint}, step {model.meta['step']}", file=sys.stderr)
+    say(f"{args.checkpoint}, step {model.meta['step']}", sys.stderr)
     outcomes, failed = [], []
     for title, run in todo.items():
-        print(f"{title} ...", file=sys.stderr)
+        say(f"{title} ...", sys.stderr)
         try:
             outcomes.append(run(**more))
         except FacetxError as error:  # the others still count
@@ -90,7 +90,7 @@ def main(args: argparse.Namespace) -> int:
         missing = [f"not there: {names}; --list says how to get them"] if there and absent else []
     stem = "results" if there else "identification" if args.identification else f"{args.data}"
     text = write_results(folder / stem, str(model.meta["settings"]["name"]), facts, outcomes, failed + missing)
-    print(f"{text}\n\nwritten: {folder}/{stem}.md, {stem}.html, a JSON file for each benchmark")
+    say(f"{text}\n\nwritten: {folder}/{stem}.md, {stem}.html, a JSON file for each benchmark")
     return 2 if failed else 0
 
 
@@ -107,16 +107,13 @@ def ask(model: "FaceModel", question: str, args: argparse.Namespace, **more: Any
 
 def data_set(args: argparse.Namespace, size: int) -> "FaceDataset":
     """The one that ``--data`` and ``--data-args`` name, its images of the model's size unless they say another."""
-    from facetx.config import create
+    from facetx.config.dataset import open_dataset
     from facetx.config.overrides import apply_overrides
     from facetx.config.parts import Part
-    from facetx.data import DATASETS
-    from facetx.evaluators import args_with_size
 
     raw: dict[str, Any] = {"data": {"name": args.data, "args": {}}}
     apply_overrides(raw, [f"data.args.{text}" for text in args.data_args or ()])
-    given = args_with_size(DATASETS, args.data, raw["data"]["args"], size)
-    return create(DATASETS, Part(name=args.data, args=given))
+    return open_dataset(Part(name=args.data, args=raw["data"]["args"]), size, args.crop)
 
 
 if __name__ == "__main__":
@@ -132,6 +129,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--data", metavar="NAME", help="a data set of docs/settings.md, such as packed or recordio")
     parser.add_argument("--data-args", nargs="+", metavar="KEY=VALUE", help="its arguments, such as path=faces.packed")
+    parser.add_argument("--crop", action="store_true", help="cut its images to squares where they are not square")
     parser.add_argument(
         "--ask",
         nargs="+",

@@ -10,7 +10,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from facetx.cli import run_script, whole
+from facetx.cli import run_script, say, whole
 
 
 def main(args: argparse.Namespace) -> int:
@@ -52,10 +52,10 @@ def main(args: argparse.Namespace) -> int:
         license=args.license,
     )
     save_checkpoint(out, meta, backbone.state_dict())
-    print(f"{name} with {', '.join(f'{k}={v}' for k, v in sizes.items())}")
-    print(f"{parameter_count(backbone) / 1e6:.2f} M parameters, embeddings of {backbone.embedding_dim}")
-    print(f"input: {backbone.contract}")
-    print(f"written: {out}  |  use it: facetx.load_model({str(out)!r})")
+    say(f"{name} with {', '.join(f'{k}={v}' for k, v in sizes.items())}")
+    say(f"{parameter_count(backbone) / 1e6:.2f} M parameters, embeddings of {backbone.embedding_dim}")
+    say(f"input: {backbone.contract}")
+    say(f"written: {out}  |  use it: facetx.load_model({str(out)!r})")
     return 0
 
 

@@ -23,7 +23,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from facetx.cli import embedding_arguments, embedding_options, run_script, whole
+from facetx.cli import embedding_arguments, embedding_options, run_script, say, whole
 from facetx.prepare.convert import KINDS
 
 BOUNDS = {
@@ -41,13 +41,12 @@ if TYPE_CHECKING:
 
 
 def main(args: argparse.Namespace) -> int:
-    from facetx.errors import printable
 
     out = getattr(args, "out", None)
     args.report = args.report or (f"{out.rstrip('/')}.report.json" if out else None)
     report = run(args)
-    print(report.text())
-    print(f"report: {printable(args.report)}" if args.report else "report: none; --report FILE keeps the names of all")
+    say(report.text())
+    say(f"report: {args.report}" if args.report else "report: none; --report FILE keeps the names of all")
     return 1 if report.facts.get("undecodable") else 0
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from facetx.cli import run_script
+from facetx.cli import run_script, say
 
 
 def main(args: argparse.Namespace) -> int:
@@ -13,20 +13,20 @@ def main(args: argparse.Namespace) -> int:
 
     settings = load_settings(args.config, args.overrides, args.plugins)
     if args.dry_run:
-        print(describe_run(build(settings)))
+        say(describe_run(build(settings)))
         return 0
     folder = Path(args.run_dir or f"runs/{settings.name}")
     outcome = start_run(settings, folder, args.resume, args.resume_with_changes)
     if outcome.signal:
-        print(f"stopped by signal {outcome.signal} at step {outcome.step}; the same command goes on from there")
+        say(f"stopped by signal {outcome.signal} at step {outcome.step}; the same command goes on from there")
         return 128 + outcome.signal
     if not outcome.seconds:
-        print(f"nothing was left to train: step {outcome.step} of {outcome.total_steps}")
+        say(f"nothing was left to train: step {outcome.step} of {outcome.total_steps}")
         return 0
     for name, result in outcome.results.items():
         first = list(result.summary().items())[:2]
-        print(f"{name}: {', '.join(f'{key} {value:.4f}' for key, value in first) or 'no numbers for this head'}")
-    print(f"done: {folder}/pictures  |  curves: tensorboard --logdir {folder}  |  notebook: notebooks/quickstart.ipynb")
+        say(f"{name}: {', '.join(f'{key} {value:.4f}' for key, value in first) or 'no numbers for this head'}")
+    say(f"done: {folder}/pictures  |  curves: tensorboard --logdir {folder}  |  notebook: notebooks/quickstart.ipynb")
     return 0
 
 

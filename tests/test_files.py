@@ -1,15 +1,18 @@
 """Files appear whole, drafts lead nowhere, and one process writes at a time."""
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from facetx.errors import DataError, printable
-from facetx.files import draft_file, draft_folder, draft_place, finish_folder, lock, write_file
+from facetx.files import draft_file, draft_folder, draft_place, finish_folder, lock, read_file, write_file
 
 HOLDS = """
 import os
@@ -118,3 +121,43 @@ def test_drafts_of_what_is_written_together_go_together(tmp_path):
 
 def test_a_name_cannot_speak_to_the_terminal():
     assert printable("a\x1b[2J\x9b\r\u202e\udcff b\nö") == "a\\x1b[2J\\x9b\\r\\u202e\\udcff b\nö"
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+def plug(path):
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (pipe, "is no regular file"),
+        (plug, "is no regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is no regular file"),
+        (lambda path: path.mkdir(), "is a folder"),
+        (lambda path: None, "no such file"),
+        (lambda path: path.symlink_to(path), "cannot be read: Too many levels of symbolic links"),
+    ],
+    ids=["pipe", "socket", "device", "folder", "none", "loop"],
+)
+def test_only_regular_files_are_read_and_nothing_is_waited_for(tmp_path, monkeypatch, make, words):
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    make(Path("it"))
+    with pytest.raises(DataError, match=f"^it: {words}"):
+        read_file("it")
+
+
+def test_when_too_many_files_are_open_none_is_to_blame(tmp_path, monkeypatch):
+    write_file(tmp_path / "it", b"x")
+
+    def full(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("facetx.files.os.open", full)
+    with pytest.raises(OSError, match="Too many open files") as caught:
+        read_file(tmp_path / "it")
+    assert not isinstance(caught.value, DataError)

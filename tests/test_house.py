@@ -19,6 +19,7 @@ ROOMS = [
     "contract",
     "tables",
     "progress",
+    "logs",
     "nn",
     "metrics",
     "backbones",

@@ -50,3 +50,12 @@ def test_long_work_tells_how_far_it_is(monkeypatch, log):
     assert [r.getMessage().split(",")[0] for r in log.records[1:]] == [
         f"embed faces: {n} of 8 images" for n in (2, 4, 6)
     ]
+
+
+def test_names_are_shown_as_what_can_be_seen(monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    with progress(8, "faces \x1b[2J") as advance:
+        advance(2)
+    assert "faces \\x1b[2J" in screen.getvalue()
+    assert "\x1b[2J" not in screen.getvalue()

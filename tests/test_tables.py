@@ -21,6 +21,13 @@ def test_text_is_aligned():
     assert len(AWKWARD.text().splitlines()) == 4
 
 
+def test_no_cell_says_anything_to_a_terminal():
+    table = Table(("\x1b[2J",), [("a\x1b]0;x\x07",)], "\x1b[H")
+    for text in (table.text(), table.markdown()):
+        assert all(c.isprintable() or c == "\n" for c in text)
+        assert "x1b[2J" in text
+
+
 def test_markdown_keeps_its_columns_whatever_stands_in_them():
     lines = AWKWARD.markdown().splitlines()
     assert len(lines) == 4

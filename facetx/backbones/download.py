@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.hub import download_url_to_file, get_dir
 
-from facetx.errors import CheckpointError
+from facetx.errors import CheckpointError, is_resource
 
 
 def published_weights(url: str, of: str) -> Mapping[str, Tensor]:
@@ -37,6 +37,8 @@ def published_weights(url: str, of: str) -> Mapping[str, Tensor]:
             download_url_to_file(url, str(file), hash_prefix=digits[1], progress=False)
         content = file.read_bytes()
     except (OSError, RuntimeError) as error:  # no network, a file that is cut off, or another one
+        if is_resource(error):
+            raise
         raise CheckpointError(
             f"could not download the weights of {of} ({error}); try again with a network, or set pretrained: false"
         ) from error
@@ -45,6 +47,8 @@ def published_weights(url: str, of: str) -> Mapping[str, Tensor]:
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a hostile pickle makes of the unpickler
+        if is_resource(error):
+            raise
         raise CheckpointError(
             f"{file}: holds more than the weights of {of} ({type(error).__name__}); delete it, and try again"
         ) from error

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from facetx.backbones.library import Library, LibraryBackbone, with_neck
 from facetx.contract import InputContract
-from facetx.errors import CheckpointError, ConfigError
+from facetx.errors import CheckpointError, ConfigError, is_resource
 from facetx.registry import Family
 
 
@@ -47,6 +47,8 @@ def timm_backbone(
     except TypeError as error:
         raise ConfigError(f"timm:{name} does not take all of the options {sorted(arguments)}: {error}") from error
     except Exception as error:  # timm's loaders have no error of their own: no network, no such weights, ...
+        if is_resource(error):
+            raise
         if not pretrained:
             raise ConfigError(f"timm:{name} cannot be built for {size} pixels: {error}") from error
         raise CheckpointError(

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from facetx.benchmarks.receipts import content_digests, network_digest, weights_digest
 from facetx.data.base import FaceDataset
+from facetx.errors import is_resource
 from facetx.evaluators.base import HERE, How, Model, backbone_of
 from facetx.evaluators.embedding import embed_views
-from facetx.files import draft_file, write_json
+from facetx.files import draft_file, lock, open_file, read_file, write_json
 from facetx.nn.backbone import Backbone
 
 
@@ -43,22 +44,28 @@ class EmbeddingCache:
         indices: Sequence[int] | None = None,
         flip: bool = True,
     ) -> NDArray[np.float32]:
-        """Embeddings (V, N, D) float32; arguments, result and errors are those of ``embed_views``."""
+        """Embeddings (V, N, D) float32; arguments, result and errors are those of ``embed_views``.
+
+        Raises ``DataError`` that names the process where another computes the same ones.
+        """
         backbone = backbone_of(model)
         order = list(range(len(dataset))) if indices is None else [int(i) for i in indices]
         key = self.key(backbone, dataset, order, torch.device(how.device).type, flip, how.amp)
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         path = self.folder / f"{name}.npy"
         shape = (2 if flip else 1, len(order), backbone.embedding_dim)
+        beside = path.with_suffix(".json")
         kept = _load(path, shape)
         if kept is not None:
             first = embed_views(backbone, dataset, replace(how, workers=0), indices=order[:1], flip=flip)
             if _agree(kept[:, :1], first, 0.02 if how.amp else 1e-3):
                 return kept
-        views = embed_views(backbone, dataset, how, indices=order, flip=flip)
-        write_json(path.with_suffix(".json"), {"data": dataset.name, **key, "embeddings": _digest(views)})
-        with draft_file(path) as file:
-            np.save(file, views, allow_pickle=False)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with lock(path, beside):
+            views = embed_views(backbone, dataset, how, indices=order, flip=flip)
+            write_json(beside, {"data": dataset.name, **key, "embeddings": _digest(views)})
+            with draft_file(path) as file:
+                np.save(file, views, allow_pickle=False)
         return views
 
     @staticmethod
@@ -88,9 +95,12 @@ class EmbeddingCache:
 
 def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
     try:
-        views = np.load(path, allow_pickle=False)
-        written = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["embeddings"]
-    except (OSError, ValueError, EOFError, KeyError, TypeError):
+        with open_file(path) as file:
+            views = np.load(file, allow_pickle=False)
+        written = json.loads(read_file(path.with_suffix(".json")))["embeddings"]
+    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+        if is_resource(error):
+            raise
         return None
     whole = views.shape == shape and views.dtype == np.float32 and _digest(views) == written
     return views if whole else None

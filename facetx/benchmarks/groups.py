@@ -11,6 +11,7 @@ from pathlib import Path
 from facetx.data.base import FaceDataset
 from facetx.errors import DataError
 from facetx.evaluators.verification import PairVerification, VerificationResult
+from facetx.files import read_file
 from facetx.metrics.groups import GroupRates, group_rates
 from facetx.tables import Table
 
@@ -21,8 +22,8 @@ def read_groups(path: str | Path) -> Labels:
     """Attribute -> image or person -> group. Raises ``DataError`` with the line for a file of another form."""
     path = Path(path)
     try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.reader(read_file(path).decode("utf-8-sig").splitlines()))
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot read the groups ({error})") from None
     if not rows or len(rows[0]) < 2 or rows[0][0].strip() != "image":
         raise DataError(f"{path}:1: expected the header line image,<attribute>,... such as image,race")

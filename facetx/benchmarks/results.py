@@ -15,7 +15,7 @@ from pydantic import BaseModel, FiniteFloat, TypeAdapter
 from facetx.benchmarks.receipts import Receipt
 from facetx.errors import DataError
 from facetx.evaluators.verification import VerificationResult
-from facetx.files import write_json
+from facetx.files import read_file, write_json
 
 FORMAT = "facetx-verification-1"
 KINDS = {"scores": "<f8", "same": "|b1", "fold": "<i4"}
@@ -48,7 +48,7 @@ def read_result(path: str | Path) -> tuple[VerificationResult, Receipt]:
     """A result, measured anew from its scores, and its receipt. Raises ``DataError`` for any other file."""
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_file(path))
         if content["format"] != FORMAT:
             raise DataError(f"{path}: written in the format {content['format']!r}, this facetx reads {FORMAT!r}")
         scores, same, fold = (_decode(content["arrays"][name], kind) for name, kind in KINDS.items())
@@ -68,8 +68,6 @@ def read_result(path: str | Path) -> tuple[VerificationResult, Receipt]:
             **{key: value for key, value in plain if key != "name"},
         )
         result.summary()  # raises where scores and labels are none
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except DataError:
         raise
     except (KeyError, TypeError, ValueError, RecursionError) as error:

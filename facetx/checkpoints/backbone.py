@@ -1,7 +1,6 @@
 """A backbone from its settings, and where its first weights come from."""
 
 import dataclasses
-import inspect
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from facetx.errors import CheckpointError, some
 from facetx.nn.backbone import Backbone
 from facetx.nn.lora import add_lora, merge_lora
 from facetx.plugins import load_plugins
+from facetx.registry import parameters as arguments_of
 
 log = logging.getLogger("facetx")
 
@@ -209,5 +209,5 @@ def _belongs_to(theirs: ModelSettings, ours: ModelSettings) -> str:
 
 def _arguments(model: ModelSettings) -> dict[str, Any]:
     """Those that the settings give, and the defaults in the builder's signature."""
-    parameters = inspect.signature(BACKBONES[model.name]).parameters.values()
+    parameters = arguments_of(BACKBONES[model.name]).values()
     return {p.name: p.default for p in parameters if p.default is not p.empty} | model.args

@@ -25,6 +25,7 @@ from facetx.checkpoints import format_1
 from facetx.checkpoints.meta import META, DamagedError, Meta, read_meta
 from facetx.checkpoints.weights import read_safetensors, read_torch
 from facetx.errors import CheckpointError
+from facetx.files import DRAFTS, drafts_of
 
 WEIGHTS, STATE = "model.safetensors", "state.pt"
 _STEP = re.compile(r"step_(\d{8,18})")
@@ -186,9 +187,11 @@ def tidy(folder: Path, step: int, keep: int) -> None:
     """
     if not folder.is_dir():
         return
-    for left in folder.glob(".writing_*"):
+    for left in (*folder.glob(".writing_*"), *folder.glob(f"step_*/{DRAFTS}")):
         shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
     steps = steps_in(folder)
+    for draft in (draft for path in steps for draft in drafts_of(path / META)):
+        draft.unlink(missing_ok=True)
     remove(p for p in steps if _step_of(p) > step or not step)
     best = _flagged_best(steps_in(folder))
     if best is not None:
@@ -196,10 +199,11 @@ def tidy(folder: Path, step: int, keep: int) -> None:
             point(folder, "BEST", best.name)
     elif (named := pointed(folder, "BEST")) is None or not named.is_dir():
         (folder / "BEST").unlink(missing_ok=True)
-    if step:
-        point(folder, "LAST", f"step_{step:08d}")
-    else:
+    last = folder / f"step_{step:08d}"
+    if not step:
         (folder / "LAST").unlink(missing_ok=True)
+    elif pointed(folder, "LAST") != last:
+        point(folder, "LAST", last.name)
     prune(folder, keep)
 
 
@@ -207,8 +211,11 @@ def remove(folders: Iterable[Path]) -> None:
     """Deletes checkpoints, each of which is whole until it is not there."""
     for folder in folders:
         hidden = folder.with_name(f".writing_{secrets.token_hex(6)}")
-        folder.rename(hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
+        try:
+            folder.rename(hidden)
+            shutil.rmtree(hidden)
+        except OSError as error:
+            log.warning("%s: could not be deleted (%s)", folder, error)
 
 
 def sha256(path: Path) -> str:

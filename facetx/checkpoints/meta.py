@@ -65,7 +65,7 @@ class Meta(BaseModel):
         files: Facts of the files beside this one.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     format: Literal[1, 2] = FORMAT
     step: Annotated[int, Field(ge=0)]

@@ -1,23 +1,27 @@
 """A task from its settings and what it must know of its data: for training, and for what a run published."""
 
 import fnmatch
-import inspect
+import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from torch import Tensor
 
 from facetx.checkpoints.backbone import build_backbone, load_plugins_of
-from facetx.checkpoints.format import Checkpoint
+from facetx.checkpoints.format import Checkpoint, find_checkpoint
 from facetx.checkpoints.weights import load_weights
 from facetx.config import create
 from facetx.config.parts import Part
 from facetx.config.settings import HeadSettings
 from facetx.data.base import Description
-from facetx.errors import CheckpointError, ConfigError
+from facetx.errors import CheckpointError, ConfigError, some
 from facetx.heads import HEADS, Head, JointHead
 from facetx.nn.backbone import Backbone
 from facetx.nn.freeze import freeze
+from facetx.registry import parameters
 from facetx.tasks import TASKS, Task
+
+log = logging.getLogger("facetx")
 
 
 def build_task(
@@ -36,7 +40,7 @@ def build_task(
     Raises ``ConfigError`` where the task wants a head and none is given, or takes none and some are, and whatever its
     builder and the heads' refuse.
     """
-    takes_head = "head" in inspect.signature(TASKS[task.name]).parameters
+    takes_head = "head" in parameters(TASKS[task.name])
     if takes_head and not heads:
         raise ConfigError(f"head: the task {task.name} needs one, such as head: cosface")
     if heads and not takes_head:
@@ -57,6 +61,24 @@ def build_head(heads: tuple[HeadSettings, ...], embedding_dim: int, num_classes:
         return built[0][1]
     names = [h.name for h in heads]
     return JointHead(built, names if len(set(names)) == len(names) else ())
+
+
+def start_task_from(task: Task, path: str) -> None:
+    """Takes over what another run has published beside its backbone, where it fits; the log says what begins anew.
+
+    Args:
+        task: Changed in place; its backbone has its weights already.
+        path: ``model.init_from``: of a run or a checkpoint. A file has a backbone alone.
+    """
+    own = {name: value for name, value in task.published().state_dict().items() if not name.startswith("backbone.")}
+    if task.published() is task.backbone or not own or not Path(path).is_dir():
+        return
+    checkpoint = find_checkpoint(path, "BEST")
+    theirs = {name: value for name, value in checkpoint.weights().items() if name in own}
+    fitting = {name: value for name, value in theirs.items() if value.shape == own[name].shape}
+    task.published().load_state_dict(fitting, strict=False)
+    if new := [name for name in own if name not in fitting]:
+        log.info("model.init_from: %s has the backbone; begins anew: %s", checkpoint.path, some(new))
 
 
 def load_published(checkpoint: Checkpoint) -> Backbone | Task:

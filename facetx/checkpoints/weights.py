@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from facetx.errors import CheckpointError, some
+from facetx.data.formats.arrays import read_npz
+from facetx.errors import CheckpointError, is_resource, some
 from facetx.nn.backbone import Backbone
 
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".ckpt")
@@ -68,6 +68,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # whatever a damaged or hostile file makes of the reader
+        if is_resource(error):
+            raise
         raise CheckpointError(f"{path}: cannot be read as .safetensors ({error})") from error
 
 
@@ -76,8 +78,12 @@ def read_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
+        if is_resource(error):
+            raise
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # whatever a damaged or hostile pickle makes of the unpickler
+        if is_resource(error):
+            raise
         # PyTorch's own message goes on to recommend weights_only=False, which would run the file's code.
         raise CheckpointError(
             f"{path}: damaged, or holds Python objects beside tensors ({type(error).__name__}); facetx never runs the "
@@ -87,9 +93,8 @@ def read_torch(path: Path) -> Any:
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: torch.from_numpy(file[name]) for name in file.files}
-    except Exception as error:  # whatever a damaged or hostile file makes of the reader
+        return {name: torch.from_numpy(array) for name, array in read_npz(path).items()}
+    except (TypeError, ValueError) as error:  # a DataError; torch knows not all numbers, nor all orders of bytes
         raise CheckpointError(f"{path}: cannot be read as .npz ({error})") from error
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from facetx.config import yaml_file
-from facetx.config.overrides import apply_overrides, dotted
+from facetx.config.overrides import apply_overrides, dotted, value_at
 from facetx.config.parts import From, args_model, check_args
 from facetx.config.settings import Settings
 from facetx.config.yaml_file import Path_
@@ -29,8 +29,12 @@ def load_settings(path: str | Path, overrides: Sequence[str] = (), plugins: Sequ
     raw, lines = yaml_file.read(path)
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: holds {_show(raw)}; settings are keys and values, such as 'name: my_run'")
-    places = {p: f"{path}:{line}" for p, line in lines.items()}
-    places |= apply_overrides(raw, overrides)
+    places = apply_overrides(raw, overrides, {p: f"{path}:{line}" for p, line in lines.items()})
+    if "variants" in raw:
+        raise ConfigError(
+            f"{places['variants',]}: variants: these are settings of several runs; train them by: "
+            f"python scripts/compare.py {path}"
+        )
     add_plugins(raw, plugins)
     return check_settings(raw, str(path), places)
 
@@ -169,7 +173,7 @@ def _as_written(path: Path_, raw: Any) -> Path_:
         if isinstance(key, int) and not isinstance(raw, list):
             continue
         out.append(key)
-        raw = raw[key] if isinstance(raw, list) or (isinstance(raw, dict) and key in raw) else None  # type: ignore[index]
+        raw = value_at(raw, (key,))
     return tuple(out)
 
 

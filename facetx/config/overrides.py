@@ -5,7 +5,7 @@ former part are dropped, and named.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,15 +19,61 @@ from facetx.errors import ConfigError
 log = logging.getLogger("facetx")
 
 
-def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[Path_, str]:
-    """Sets what each ``key.subkey=value`` says in ``raw``; the place, for messages, of each path that is set.
+def apply_overrides(
+    raw: dict[str, Any], overrides: Sequence[str], places: Mapping[Path_, str] | None = None
+) -> dict[Path_, str]:
+    """Sets what each ``key.subkey=value`` says in ``raw``; the place, for messages, of each path that is there now.
 
-    Names of parts come first, in whatever order they are given: arguments are for the part that will be there. Raises
-    ``ConfigError`` for what is no override, and for a key that leads nowhere.
+    Names of parts come first, in whatever order they are given: arguments are for the part that will be there.
+
+    Args:
+        raw: Settings as plain values, which are changed.
+        overrides: What is set.
+        places: Where the paths of ``raw`` came from.
+
+    Raises ``ConfigError`` for what is no override, and for a key that leads nowhere.
     """
+    places = dict(places or {})
     changes = [(text, *_parse(text)) for text in overrides]
     changes.sort(key=lambda change: not (change[1][-1] == "name" or _named(change[2])))
-    return {_set(raw, keys, value, text): f"command line ({text})" for text, keys, value in changes}
+    for text, keys, value in changes:
+        path = _set(raw, keys, value, text)
+        note_place(places, path, f"command line ({text})", value, value_at(raw, path))
+    return {path: place for path, place in places.items() if value_at(raw, path) is not GONE}
+
+
+GONE = object()
+"""What stands at a path that leads nowhere."""
+
+
+def value_at(raw: Any, path: Path_) -> Any:
+    """The value that a path leads to; ``GONE`` where it leads nowhere."""
+    for key in path:
+        if isinstance(raw, dict):
+            raw = raw.get(key, GONE)
+        elif isinstance(raw, list) and isinstance(key, int):
+            raw = raw[key] if key < len(raw) else GONE
+        else:
+            return GONE
+    return raw
+
+
+def note_place(places: dict[Path_, str], path: Path_, place: str, value: Any, now: Any) -> None:
+    """Notes that ``place`` set ``path`` to ``value``. What stands below it came from there too, but for what was kept.
+
+    Args:
+        places: Path -> where it came from, which is changed.
+        path: What was set.
+        place: Where that is written.
+        value: As it is written there.
+        now: What stands at ``path`` since: a part that is only named anew keeps some of what it was.
+    """
+    written = value if isinstance(value, dict) else {"name"}
+    kept = now.keys() - written if isinstance(now, dict) else ()
+    depth = len(path)
+    for below in [p for p in places if len(p) > depth and p[:depth] == path and p[depth] not in kept]:
+        del places[below]
+    places[path] = place
 
 
 def _parse(text: str) -> tuple[list[str], Any]:

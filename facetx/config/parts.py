@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from facetx.errors import ConfigError, FacetxError
-from facetx.registry import Registry
+from facetx.registry import Registry, parameters
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -69,7 +69,7 @@ def args_model(builder: Callable[..., Any], provided: tuple[str, ...] = ()) -> t
     function: Any = builder.func if isinstance(builder, partial) else builder
     hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(builder).parameters.items():
+    for name, parameter in parameters(builder).items():
         if name in provided:
             continue
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
@@ -100,7 +100,7 @@ def create(registry: Registry[Any], part: Part, **provided: Any) -> Any:
     builder = registry[part.name]
     try:
         args = check_args(builder, part.args, tuple(provided))
-        taken = {k: v for k, v in provided.items() if k in inspect.signature(builder).parameters}
+        taken = {k: v for k, v in provided.items() if k in parameters(builder)}
         return registry.checked(part.name, builder(**taken, **args))
     except ValidationError as error:
         raise ConfigError(f"{registry.kind} {part.name}: {error}") from error

@@ -1,11 +1,9 @@
 """Every setting and part by name, docs/settings.md: ``python -m facetx.config.reference [FILE]`` writes it anew."""
 
 import inspect
-import re
 import sys
 import typing
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,7 +16,7 @@ from facetx.evaluators import EVALUATORS
 from facetx.files import write_file
 from facetx.heads import HEADS
 from facetx.optim import OPTIMIZERS, SCHEDULES
-from facetx.registry import Registry
+from facetx.registry import Registry, parameters
 from facetx.tables import Table
 from facetx.tasks import TASKS
 
@@ -81,18 +79,20 @@ def _short(default: Any) -> str:
 
 
 def _part(name: str, builder: Any, provided: tuple[str, ...]) -> str:
-    """A builder's signature and docstring, and the docstring of what that refers to."""
+    """A builder's signature and docstring."""
     function = builder.func if isinstance(builder, partial) else builder
     arguments = []
-    for key, parameter in inspect.signature(builder).parameters.items():
+    for key, parameter in parameters(builder).items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            (more,) = typing.get_args(typing.get_type_hints(function, include_extras=True)[key])
+            (more,) = typing.get_args(
+                typing.get_type_hints(
+                    function.__init__ if inspect.isclass(function) else function, include_extras=True
+                )[key]
+            )
             arguments += [f"{name}=..." for name in typing.get_type_hints(more)]
         elif key not in provided:
             arguments.append(key if parameter.default is parameter.empty else f"{key}={parameter.default!r}")
     doc = inspect.getdoc(function) or ""
-    if found := re.search(r"see ``(facetx[\w.]+)\.(\w+)``", doc):
-        doc += "\n\n" + (inspect.getdoc(getattr(import_module(found[1]), found[2])) or "")
     return f"\n### `{name}`\n\n`{name}({', '.join(arguments)})`\n\n```text\n{doc}\n```"
 
 

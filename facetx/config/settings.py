@@ -36,6 +36,8 @@ class DataSettings(Part):
     """Which items make a batch."""
     transforms: tuple[Annotated[Part, From(TRANSFORMS)], ...] = ()
     """Augmentations, in order."""
+    crop: bool = False
+    """Cut images that are not square to the largest square in their middle, which are an error otherwise."""
     cache: bool = False
     """Keep decoded images in memory, shared by the workers: N x H x W x 3 bytes."""
     workers: NotNegative = 2
@@ -145,6 +147,8 @@ class EvaluatorSettings(Part):
     data: Annotated[Part, From(DATASETS)] | None = None
     """The data set that is asked about, for evaluators that take any; where one gives no size, images are resized to
     the model's."""
+    crop: bool = False
+    """As data.crop, for the evaluator's data."""
     allow_overlap: bool = False
     """Accept identities or images that are trained on too, which is an error otherwise."""
     every: Positive | None = None

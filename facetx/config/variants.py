@@ -17,7 +17,7 @@ from typing import Any
 
 from facetx.config import yaml_file
 from facetx.config.load import add_plugins, check_settings, differences
-from facetx.config.overrides import apply_overrides, lay_over
+from facetx.config.overrides import GONE, apply_overrides, lay_over, note_place, value_at
 from facetx.config.settings import Settings
 from facetx.config.yaml_file import Path_
 from facetx.errors import ConfigError
@@ -39,8 +39,7 @@ def load_variants(path: str | Path, overrides: Sequence[str] = (), plugins: Sequ
     raw, lines = yaml_file.read(path)
     if not isinstance(raw, dict) or not isinstance(raw.get("variants"), dict) or not raw["variants"]:
         raise ConfigError(f"{path}: needs the settings of a run, and 'variants:' with a name and its changes each")
-    places = {p: f"{path}:{line}" for p, line in lines.items()}
-    places |= apply_overrides(raw, overrides)
+    places = apply_overrides(raw, overrides, {p: f"{path}:{line}" for p, line in lines.items()})
     add_plugins(raw, plugins)
 
     variants = raw.pop("variants")
@@ -60,9 +59,13 @@ def load_variants(path: str | Path, overrides: Sequence[str] = (), plugins: Sequ
         for key, value in (changes or {}).items():
             keys = str(key).split(".")
             laid = lay_over(laid, _nested(keys, value))
-            for p, place in places.items():
-                if p[:3] == (*here, key):
-                    laid_places[_indices((*keys, *p[3:]))] = place
+            for p in (p for p in places if p[:3] == (*here, key)):
+                to, written = _indices((*keys, *p[3:])), value_at(value, p[3:])
+                if isinstance(written, dict):
+                    laid_places[to] = places[p]
+                else:
+                    note_place(laid_places, to, places[p], written, value_at(laid, to))
+        laid_places = {p: place for p, place in laid_places.items() if value_at(laid, p) is not GONE}
         laid["name"] = f"{raw.get('name')}_{name}"
         try:
             settings[name] = check_settings(laid, str(path), laid_places)

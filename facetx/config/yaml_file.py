@@ -5,16 +5,19 @@ booleans follow YAML 1.2's core schema, and a key given twice is an error. Of YA
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from facetx.errors import ConfigError
+from facetx.errors import ConfigError, DataError
+from facetx.files import open_file
 
 Path_ = tuple[str | int, ...]
 
+MOST_CHARACTERS = 2**18
+"""Of one file. The largest here has 3,000; PyYAML takes a kilobyte of memory for each value."""
 MOST_VALUES = 10_000
 """Of one file. Aliases can name others again and again, so that a few lines have more values than a memory holds."""
 
@@ -79,13 +82,18 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
     Raises ``ConfigError`` with ``name`` and the line where the text is no YAML.
     """
     loader = None
+    if len(text) > MOST_CHARACTERS:
+        raise ConfigError(f"{name}: has more than {MOST_CHARACTERS} characters; is it settings?")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
         lines: dict[Path_, int] = {}
         if node is None:
             return {}, lines
-        _collect_lines(node, (), lines)
+        for visited, (path, begin) in enumerate(_places(node, ()), start=1):
+            if visited > MOST_VALUES:
+                raise yaml.MarkedYAMLError(problem=f"more than {MOST_VALUES} values", problem_mark=begin)
+            lines[path] = begin.line + 1
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -105,24 +113,30 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
 def read(path: str | Path) -> tuple[Any, dict[Path_, int]]:
     """``parse`` of a file. Raises ``ConfigError`` where there is none, or it is not text."""
     try:
-        return parse(Path(path).read_text(encoding="utf-8"), str(path))
-    except FileNotFoundError:
-        near = ", ".join(sorted(str(p) for p in Path(path).parent.glob("*.yaml"))) or "none in that folder"
-        raise ConfigError(f"{path}: no such file; YAML files there: {near}") from None
-    except (OSError, UnicodeDecodeError) as error:
+        with open_file(path) as file:
+            return parse(file.read(4 * MOST_CHARACTERS + 1).decode("utf-8"), str(path))  # a character has 1 to 4 bytes
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read as text ({error})") from error
+    except DataError as error:
+        near = (
+            ""
+            if Path(path).exists()
+            else "; YAML files there: "
+            + (", ".join(sorted(str(p) for p in Path(path).parent.glob("*.yaml"))) or "none in that folder")
+        )
+        raise ConfigError(f"{error}{near}") from None
 
 
-def _collect_lines(node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> None:
-    lines.setdefault(path, node.start_mark.line + 1)
-    if len(lines) > MOST_VALUES:
-        raise yaml.MarkedYAMLError(problem=f"more than {MOST_VALUES} values", problem_mark=node.start_mark)
+def _places(node: yaml.Node, path: Path_) -> Iterator[tuple[Path_, yaml.Mark]]:
+    """Every path, and where it begins: a value of a mapping at its key. What aliases name comes each time."""
+    yield path, node.start_mark
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(problem="a key is a list or a mapping", problem_mark=key.start_mark)
-            lines[(*path, key.value)] = key.start_mark.line + 1
-            _collect_lines(value, (*path, key.value), lines)
+            places = _places(value, (*path, key.value))
+            yield next(places)[0], key.start_mark
+            yield from places
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            _collect_lines(value, (*path, index), lines)
+            yield from _places(value, (*path, index))

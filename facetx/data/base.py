@@ -113,5 +113,38 @@ class FaceDataset(ABC):
         return Description(self.num_classes, self.attribute_names, self.mask_classes)
 
 
+class Wrapped(FaceDataset):
+    """A data set that gives the items of another one in another form, and is known by that one's names.
+
+    Args:
+        dataset: The other one.
+    """
+
+    def __init__(self, dataset: FaceDataset):
+        self.dataset = dataset
+        self.name, self.labels, self.num_classes = dataset.name, dataset.labels, dataset.num_classes
+        self.identities, self.size = dataset.identities, dataset.size
+        self.namespace, self.keys_are_files = dataset.namespace, dataset.keys_are_files
+        self.attribute_names, self.mask_classes = dataset.attribute_names, dataset.mask_classes
+
+    def describe(self, index: int) -> str:
+        return self.dataset.describe(index)
+
+    def encoded(self, index: int) -> bytes | None:
+        return self.dataset.encoded(index)
+
+    def key(self, index: int) -> str:
+        return self.dataset.key(index)
+
+    def find(self, keys: Iterable[str]) -> dict[str, int]:
+        return self.dataset.find(keys)
+
+    def names_digest(self) -> str | None:
+        return self.dataset.names_digest()
+
+    def file_sizes(self, indices: Sequence[int]) -> list[int] | None:
+        return self.dataset.file_sizes(indices)
+
+
 def _sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

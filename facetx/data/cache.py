@@ -1,21 +1,16 @@
 """Decode once: a data set's fields kept as arrays in memory, which loader workers share."""
 
-import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from facetx.data.base import FaceDataset, Sample
+from facetx.data.base import FaceDataset, Sample, Wrapped
 from facetx.data.sample import FIELDS, check
+from facetx.data.workers import check_shared_memory
 from facetx.errors import DataError
 
-SHARED_MEMORY = Path("/dev/shm")
 
-
-class Cached(FaceDataset):
+class Cached(Wrapped):
     """Keeps each item of ``dataset`` after its first use, for all epochs and all loader workers.
 
     Two workers that meet at one item write the same bytes, so no lock is needed. Takes N * H * W * 3 bytes for the
@@ -30,11 +25,7 @@ class Cached(FaceDataset):
     """
 
     def __init__(self, dataset: FaceDataset, fields: frozenset[str] | None = None, shared: bool = True):
-        self.dataset = dataset
-        self.name, self.labels, self.num_classes = dataset.name, dataset.labels, dataset.num_classes
-        self.identities, self.size = dataset.identities, dataset.size
-        self.namespace, self.keys_are_files = dataset.namespace, dataset.keys_are_files
-        self.attribute_names, self.mask_classes = dataset.attribute_names, dataset.mask_classes
+        super().__init__(dataset)
         first = self._first()
         check(first, lambda: self.name)
         kept = [name for name in FIELDS if name in first and name != "label" and (fields is None or name in fields)]
@@ -61,21 +52,13 @@ class Cached(FaceDataset):
         return empty.share_memory_() if shared else empty
 
     def _check_room(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """Raises ``DataError`` before a write beyond the end of the shared memory kills the process."""
+        """Raises ``DataError`` where the memory that processes share is too small for them all."""
         needed = sum(
             len(self) * int(np.prod(shape, dtype=np.int64)) * np.dtype(FIELDS[name].dtype).itemsize
             for name, shape in shapes.items()
         )
-        if not SHARED_MEMORY.is_dir():
-            return
-        room = os.statvfs(SHARED_MEMORY)
-        free = room.f_bavail * room.f_frsize
-        if needed > free:
-            raise DataError(
-                f"{self.name}: a cache of {needed / 2**20:,.0f} MiB, and {SHARED_MEMORY} has {free / 2**20:,.0f} MiB "
-                "left for what processes share; set data.workers: 0 or data.cache: false, pack the set "
-                "(scripts/prepare_data.py pack), or give a container more (--shm-size)"
-            )
+        instead = "set data.workers: 0 or data.cache: false, or pack the set (scripts/prepare_data.py pack)"
+        check_shared_memory(needed, f"{self.name}: a cache takes", instead)
 
     def __getitem__(self, index: int) -> Sample:
         if not self._filled[index]:
@@ -92,21 +75,3 @@ class Cached(FaceDataset):
             self._filled[index] = True
         found = {name: values[index].numpy() for name, values in self._values.items()}
         return {**found, "label": int(self.labels[index])}
-
-    def describe(self, index: int) -> str:
-        return self.dataset.describe(index)
-
-    def encoded(self, index: int) -> bytes | None:
-        return self.dataset.encoded(index)
-
-    def key(self, index: int) -> str:
-        return self.dataset.key(index)
-
-    def find(self, keys: Iterable[str]) -> dict[str, int]:
-        return self.dataset.find(keys)
-
-    def names_digest(self) -> str | None:
-        return self.dataset.names_digest()
-
-    def file_sizes(self, indices: Sequence[int]) -> list[int] | None:
-        return self.dataset.file_sizes(indices)

@@ -16,13 +16,15 @@ from facetx.data.base import FaceDataset, Sample
 from facetx.data.sample import Sides, check, collate
 from facetx.data.samplers import BatchOrder, Ints
 from facetx.data.transforms import Transform
-from facetx.data.workers import reading_process
+from facetx.data.workers import read_by
 from facetx.errors import DataError
 
 Batch = dict[str, Any]
 """Field name -> tensor, as ``facetx.data.sample.FIELDS`` says, and ``unreadable``, a dictionary from the index of an
 item that could not be read to the reason."""
 ALWAYS = frozenset({"image", "label"})
+AHEAD = 4
+"""Batches that each worker has ready."""
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
@@ -90,6 +92,12 @@ class TrainingItems(Dataset[Sample]):
             )
         return {**sample, "place": key, "unreadable": unreadable}
 
+    @property
+    def nbytes(self) -> int:
+        """Of an item, about: its pixels."""
+        masks = bool(self.dataset.mask_classes) and (self.fields is None or "mask" in self.fields)
+        return (3 + masks) * self.image_size**2
+
     def _read(self, index: int) -> tuple[Sample, dict[int, str]]:
         try:
             return self.dataset[index], {}
@@ -105,14 +113,14 @@ class TrainingItems(Dataset[Sample]):
 
 
 def training_loader(items: TrainingItems, sampler: StepSampler, workers: int, pin_memory: bool) -> DataLoader[Batch]:
-    """The batches of ``sampler``, read by ``workers`` processes (0: in this one)."""
+    """The batches of ``sampler``, read by ``workers`` processes (0: in this one).
+
+    Raises ``DataError`` where the memory that processes share has no room for them.
+    """
     return DataLoader(
         items,
         batch_sampler=sampler,
-        num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        prefetch_factor=4 if workers else None,
-        multiprocessing_context="fork" if workers else None,
-        worker_init_fn=reading_process,
+        **read_by(workers, AHEAD, sampler.batch_size * items.nbytes),
     )

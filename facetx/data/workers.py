@@ -1,23 +1,33 @@
-"""Child processes: they leave signals to the process that made them, and die with it."""
+"""Child processes: they leave signals to the process that made them, and die with it. What goes wrong with those that
+read, and with the memory that they share, is told in words."""
 
 import ctypes
 import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Generator, Iterator, Sequence
 from multiprocessing import parent_process
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from facetx.errors import FacetxError
+from facetx.errors import DataError, FacetxError
 
 T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """They ask a run to end. The terminal, a scheduler and a container send them to every process of it."""
+SHARED_MEMORY = Path("/dev/shm")
+"""Where processes share batches, and a cache; 64 MiB in a container that is given no more."""
+LOOK = 5
+"""Seconds between two looks whether the workers live, while a batch is waited for."""
+SILENCE = 600
+"""Seconds without a batch after which nobody waits any longer."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -41,6 +51,51 @@ def die_with_parent() -> None:
         os._exit(1)
 
 
+def read_by(workers: int, ahead: int, batch_bytes: int) -> dict[str, Any]:
+    """The arguments of a ``DataLoader`` that say who reads its batches; they are then to be had by ``batches_of``.
+
+    Args:
+        workers: Processes; 0 for this one.
+        ahead: Batches that each has ready, or in its hands.
+        batch_bytes: Of a batch, about.
+
+    Raises ``DataError`` where the memory that processes share has no room for these batches.
+    """
+    if not workers:
+        return {}
+    check_shared_memory(
+        workers * ahead * batch_bytes,
+        f"the batches of {workers} workers take",
+        "set data.workers: 0 (--workers 0), or lower the batch size",
+    )
+    return {
+        "num_workers": workers,
+        "prefetch_factor": ahead,
+        "multiprocessing_context": "fork",
+        "worker_init_fn": reading_process,
+        "timeout": LOOK,
+    }
+
+
+def check_shared_memory(needed: int, what: str, instead: str) -> None:
+    """Raises ``DataError`` before a write beyond the end of the shared memory kills a process, or hangs it.
+
+    Args:
+        needed: Bytes.
+        what: Takes them, with its verb.
+        instead: What else can be done than making more room.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return
+    room = os.statvfs(SHARED_MEMORY)
+    free = room.f_bavail * room.f_frsize
+    if needed > free:
+        raise DataError(
+            f"{what} {needed / 2**20:,.0f} MiB, and {SHARED_MEMORY} has {free / 2**20:,.0f} MiB left for what "
+            f"processes share; {instead}, or give a container more (--shm-size)"
+        )
+
+
 def batches_of(loader: DataLoader[T]) -> Generator[T, None, None]:
     """The loader's batches; its workers end with the iteration, also where an error or a ``close`` ends it.
 
@@ -52,8 +107,8 @@ def batches_of(loader: DataLoader[T]) -> Generator[T, None, None]:
         # PyTorch would raise as soon as one dies, even in the middle of an optimizer step. It looks at each batch, too.
         signal.signal(signal.SIGCHLD, before)
     try:
-        yield from iterator
-    except RuntimeError as error:
+        yield from _awaited(iterator)
+    except (RuntimeError, OSError, EOFError) as error:  # as what PyTorch was just about when it died
         if words := _killed(iterator):
             raise WorkerError(words) from error
         raise
@@ -64,6 +119,28 @@ def batches_of(loader: DataLoader[T]) -> Generator[T, None, None]:
             for process in _processes(iterator):
                 if process.is_alive():  # one that is stuck in a read, and ignores that it is asked to end
                     process.kill()
+                    process.join()
+
+
+def _awaited(iterator: Iterator[T]) -> Iterator[T]:
+    """Each batch as it comes, whose loader gives word every ``LOOK`` seconds."""
+    since = time.monotonic()
+    while True:
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader timed out"):
+                raise
+            if time.monotonic() - since > SILENCE:
+                raise WorkerError(
+                    f"no batch came for {SILENCE} seconds, though the workers live; the disk, or a transform, hangs or "
+                    f"is very slow: with data.workers: 0 (--workers 0) the place shows"
+                ) from error
+            continue
+        yield batch
+        since = time.monotonic()
 
 
 def _processes(iterator: Any) -> Sequence[BaseProcess]:
@@ -72,6 +149,10 @@ def _processes(iterator: Any) -> Sequence[BaseProcess]:
 
 def _killed(iterator: Any) -> str:
     """What happened to the first worker that is dead, and what helps; nothing where none is."""
+    ended = wait([process.sentinel for process in _processes(iterator)], timeout=1)
+    for process in _processes(iterator):
+        if process.sentinel in ended:  # what it held is closed, and its exit code follows
+            process.join(timeout=1)
     codes = [process.exitcode for process in _processes(iterator) if process.exitcode]
     if not codes:
         return ""

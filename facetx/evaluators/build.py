@@ -19,7 +19,7 @@ from facetx.evaluators.builders import (
     synthetic_pairs,
 )
 from facetx.evaluators.templates import ijb
-from facetx.registry import Registry
+from facetx.registry import Registry, parameters
 
 _TABLE: dict[str, Callable[..., Evaluator]] = {
     "pairs": pairs,
@@ -81,7 +81,7 @@ def args_with_size(registry: Registry[Any], name: str, args: Mapping[str, Any], 
 def argument_names(builder: Callable[..., Any]) -> set[str]:
     """The names of a builder's arguments, those of an unpacked ``TypedDict`` too."""
     names: set[str] = set()
-    for name, parameter in inspect.signature(builder).parameters.items():
+    for name, parameter in parameters(builder).items():
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
             names.add(name)
             continue

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from facetx.data.base import FaceDataset, Sample
 from facetx.data.sample import FIELDS, KEYPOINTS_MIRRORED
-from facetx.data.workers import batches_of, reading_process
+from facetx.data.workers import batches_of, read_by
 from facetx.errors import DataError, own_words
 from facetx.evaluators.base import How
 from facetx.nn.backbone import Backbone
@@ -21,6 +21,8 @@ MISSING = {
     "keypoints": "this model needs five keypoints, and none are known for this image; use data that has them, or a "
     "model without keypoints"
 }
+AHEAD = 2
+"""Batches that each worker has ready."""
 UNKNOWN = "the field {!r} is asked for, and this image has none; use data that has it"
 
 
@@ -52,12 +54,10 @@ def read_batches(
         _Numbered(dataset),  # type: ignore[arg-type]  # its items are of another type than the batches
         batch_size=how.batch_size,
         sampler=order,
-        num_workers=how.workers,
         collate_fn=_Stack(dataset, sorted(wanted), backbone.contract.size),
         pin_memory=device.type == "cuda",
-        multiprocessing_context="fork" if how.workers else None,
-        worker_init_fn=reading_process,
         generator=torch.Generator(),  # else the loader draws a seed from the global state, and training feels it
+        **read_by(how.workers, AHEAD, how.batch_size * (3 + ("mask" in wanted)) * backbone.contract.size**2),
     )
     start = 0
     try:

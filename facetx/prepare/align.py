@@ -58,8 +58,7 @@ def align_set(
             source, why = _detect(source, detector, draft / ".detected", report)
         _write(source, draft, report, size, jpeg_quality, bounds, why)
         report.save()
-        (draft / ".detected").unlink(missing_ok=True)
-        finish_folder(draft, out)
+        finish_folder(draft, out, draft / ".detected")
     return report
 
 

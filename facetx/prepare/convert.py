@@ -250,9 +250,7 @@ def split(
         for part, indices in parts.items():
             _write_part(subset(source, indices), draft, part, kind, report)
         report.save()
-        for part in parts:
-            (draft / f".{part}.json").unlink()
-        finish_folder(draft, out)
+        finish_folder(draft, out, *(draft / f".{part}.json" for part in parts))
     return report
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.errors import DataError, printable
-from facetx.files import write_file
+from facetx.files import lock, write_file
 from facetx.prepare.sources import Source
 from facetx.progress import progress
 
@@ -71,7 +71,8 @@ class Report:
         if self.file is not None:
             Path(self.file).parent.mkdir(parents=True, exist_ok=True)
             values = {name: value for name, value in vars(self).items() if name != "file"}
-            write_file(self.file, (json.dumps(values, indent=1) + "\n").encode())
+            with lock(self.file):  # which takes away what a killed process left of it
+                write_file(self.file, (json.dumps(values, indent=1) + "\n").encode())
 
 
 def _lines(facts: dict[str, Any], indent: str = "") -> Iterator[tuple[str, str | None]]:

@@ -14,18 +14,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from facetx.checkpoints.backbone import build_backbone
 from facetx.checkpoints.format import Checkpoint
-from facetx.checkpoints.task import build_task
+from facetx.checkpoints.task import build_task, start_task_from
 from facetx.config import Settings, create
-from facetx.config.parts import Part, check_args
+from facetx.config.dataset import open_dataset
+from facetx.config.parts import check_args
 from facetx.config.settings import EvaluatorSettings
-from facetx.data import DATASETS
 from facetx.data.base import FaceDataset
 from facetx.data.digest import NOTHING, overlap
 from facetx.data.loader import StepSampler, TrainingItems
 from facetx.data.samplers import SAMPLERS
 from facetx.data.transforms import TRANSFORMS
 from facetx.errors import ConfigError, DataError, some
-from facetx.evaluators import EVALUATORS, Evaluator, args_with_size, build_evaluator
+from facetx.evaluators import EVALUATORS, Evaluator, build_evaluator
 from facetx.evaluators.classification import Classification
 from facetx.heads import JointHead
 from facetx.nn.backbone import Backbone
@@ -84,9 +84,12 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     backbone = build_backbone(settings.model, start_from.meta.input if start_from else None)
     transforms = [create(TRANSFORMS, t) for t in settings.data.transforms]
     sized = any(transform.sets_size for transform in transforms)
-    dataset = open_dataset(settings.data, None if sized else backbone.contract.size)
+    dataset = open_dataset(settings.data, None if sized else backbone.contract.size, settings.data.crop)
     check_labels(dataset)
-    task = build_task(settings.task, settings.head, backbone, dataset.description(), settings.model.freeze).to(device)
+    task = build_task(settings.task, settings.head, backbone, dataset.description(), settings.model.freeze)
+    if settings.model.init_from is not None and start_from is None:
+        start_task_from(task, settings.model.init_from)
+    task.to(device)
 
     evaluators = [evaluator_of(e, backbone.contract.size) for e in settings.evaluators]
     for part, evaluator in zip(settings.evaluators, evaluators):
@@ -143,15 +146,9 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     )
 
 
-def open_dataset(part: Part, size: int | None) -> FaceDataset:
-    """A data set, whose images are resized to the model's size, if that is given and its arguments say no other."""
-    args = args_with_size(DATASETS, part.name, part.args, size)
-    return create(DATASETS, Part(name=part.name, args=args))
-
-
 def evaluator_of(part: EvaluatorSettings, size: int) -> Evaluator:
     """An evaluator and its data set, both of the model's size unless their arguments say another."""
-    dataset = None if part.data is None else open_dataset(part.data, size)
+    dataset = None if part.data is None else open_dataset(part.data, size, part.crop)
     args = check_args(EVALUATORS[part.name], part.args, ("dataset",))
     return build_evaluator(part.name, dataset, args, size)
 

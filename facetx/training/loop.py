@@ -17,12 +17,13 @@ from facetx.data.workers import batches_of
 from facetx.errors import ConfigError, DataError, FacetxError, own_words, some
 from facetx.evaluators import Evaluator, How, Result
 from facetx.files import write_file
+from facetx.logs import log_in_notebook
 from facetx.optim import MovingAverage, averaged
 from facetx.training.build import Run, build
 from facetx.training.changes import check_changes, check_data
 from facetx.training.describe import describe_run
 from facetx.training.probes import open_data
-from facetx.training.records import DivergedError, Records
+from facetx.training.records import DivergedError, Records, put_in_order
 from facetx.training.signals import Caught, InterruptedBySignal, caught_signals
 from facetx.training.sinks import Row
 from facetx.training.state import Progress, restore
@@ -72,6 +73,7 @@ def train(
 
     Raises ``FacetxError`` for what the user can mend, ``DivergedError`` where training fell apart.
     """
+    log_in_notebook()
     if start_from:
         check_changes(start_from, settings, with_changes)
     torch.set_float32_matmul_precision("high")
@@ -85,6 +87,7 @@ def train(
         restore(run, ema, progress, start_from)
         start = start_from.step
         unanswered = [] if start_from.meta.evaluated else evaluators_due(run, start)
+    put_in_order(folder, start_from, settings.train.keep)
     outcome = Outcome(start, run.total_steps, run, ema)
     if start >= run.total_steps and not unanswered:
         log.warning("all %d steps are done already", run.total_steps)

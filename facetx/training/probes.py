@@ -7,7 +7,7 @@ import torch
 from facetx.data.cache import Cached
 from facetx.data.loader import Batch
 from facetx.data.sample import collate
-from facetx.errors import ConfigError, DataError
+from facetx.errors import ConfigError, DataError, is_resource
 from facetx.evaluators import Evaluator, How
 from facetx.evaluators.embedding import embed_views
 from facetx.training.build import Run
@@ -51,6 +51,8 @@ def try_backbone(run: Run, batch: Batch) -> None:
         with torch.no_grad(), autocast:
             run.backbone.eval()(images, *points)
     except Exception as error:  # other libraries' networks have no error of their own
+        if is_resource(error):
+            raise
         raise ConfigError(
             f"model {run.settings.model.name} does not run on images of {run.backbone.contract.size} pixels "
             f"({type(error).__name__}: {error}); choose another model.args.image_size, or another model"

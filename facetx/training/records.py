@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 
-from facetx.checkpoints.format import Checkpoint, tidy
+from facetx.checkpoints.format import Checkpoint, prune, tidy
 from facetx.checkpoints.meta import Meta
 from facetx.checkpoints.weights import NotFiniteError
 from facetx.checkpoints.write import Writer, record_evaluation
 from facetx.errors import CheckpointError, FacetxError
+from facetx.files import DRAFTS
 from facetx.optim import MovingAverage
 from facetx.training.build import Run
-from facetx.training.sinks import JsonLines, Row, Sink, TensorBoard, Terminal, read_rows
+from facetx.training.sinks import METRICS, JsonLines, Row, Sink, TensorBoard, Terminal, read_rows
 from facetx.training.state import Progress, weights_and_state
 
 log = logging.getLogger("facetx")
@@ -24,11 +25,24 @@ class DivergedError(FacetxError):
     """Too many steps in a row had a loss or a gradient that is not finite, or the weights are not."""
 
 
+def put_in_order(folder: Path, start_from: Checkpoint | None, keep: int) -> None:
+    """Takes away what an earlier process left half done in a run's folder, and what is later than ``start_from``."""
+    if folder.is_dir():
+        for draft in folder.glob(DRAFTS):
+            draft.unlink()
+        here = start_from is not None and is_of(start_from, folder)
+        tidy(folder / "checkpoints", start_from.step if start_from and here else 0, keep)
+
+
+def is_of(checkpoint: Checkpoint, folder: Path) -> bool:
+    """Whether a checkpoint is one of the run in ``folder``."""
+    return checkpoint.path.parent.resolve() == (folder / "checkpoints").resolve()
+
+
 class Records:
     """Rows and checkpoints of a run in ``folder``; a context, at whose end all is written.
 
-    Whatever an earlier process left half done there is put in order first. Where a disk takes a row or a checkpoint
-    not, that is told and costs no more, unless the checkpoint must be written.
+    Where a disk takes a row or a checkpoint not, that is told and costs no more, unless the checkpoint must be written.
 
     Args:
         run: Whose.
@@ -42,21 +56,19 @@ class Records:
         self, run: Run, ema: MovingAverage | None, progress: Progress, folder: Path, start_from: Checkpoint | None
     ):
         self.run, self.ema, self.progress = run, ema, progress
-        checkpoints = folder / "checkpoints"
         start = start_from.step if start_from else 0
-        here = start_from is not None and start_from.path.parent.resolve() == checkpoints.resolve()
-        tidy(checkpoints, start if here else 0, run.settings.train.keep)
-        self._writer = Writer(checkpoints, run.settings.train.keep)
+        here = start_from is not None and is_of(start_from, folder)
+        self._writer = Writer(folder / "checkpoints", run.settings.train.keep)
         self._must = False
         self._written: Checkpoint | None = start_from if here else None
         self._last_row: Row = {}
 
-        rows = read_rows(folder / "metrics.jsonl")
+        rows = read_rows(folder / METRICS)
         if start_from and not start_from.meta.evaluated:  # what is asked again is written again
             rows = [row for row in rows if row["step"] < start or "epoch" in row]
         rows = [row for row in rows if row["step"] <= start]
         self._sinks: list[Sink] = [
-            JsonLines(folder / "metrics.jsonl", rows),
+            JsonLines(folder / METRICS, rows),
             TensorBoard(folder / "tensorboard", start, [row for row in rows if row["step"] == start]),
             Terminal(run.total_steps, start),
         ]
@@ -109,6 +121,7 @@ class Records:
             assert self._written is not None
             try:
                 record_evaluation(self._written, row, best=row.get("best") is True)
+                prune(self._written.path.parent, self.run.settings.train.keep)
             except CheckpointError as error:
                 log.warning("%s; it will be asked again on a resume", error)
 

@@ -1,17 +1,19 @@
 """A run and its folder: settings, log, checkpoints, metrics, pictures."""
 
 import logging
+import os
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 from facetx.checkpoints.format import Checkpoint, find_checkpoint, folder_of, steps_in
 from facetx.checkpoints.meta import DamagedError
 from facetx.config import Settings
 from facetx.errors import ConfigError, FacetxError
-from facetx.files import draft_place, lock
+from facetx.files import DRAFTS, draft_place, lock
 from facetx.plots.pictures import write_pictures
 from facetx.training.loop import SETTINGS, Outcome, evaluate, train
-from facetx.training.sinks import read_rows
+from facetx.training.sinks import METRICS, read_rows
 
 log = logging.getLogger("facetx")
 
@@ -30,21 +32,25 @@ def start_run(settings: Settings, folder: str | Path, resume: str = "auto", with
     Raises ``FacetxError`` for what the user can mend.
     """
     folder = Path(folder)
-    checkpoint = find_start(folder, resume)  # a first look, before anything is written
-    folder.resolve().parent.mkdir(parents=True, exist_ok=True)
-    with lock(folder.resolve()):
+    whole = folder.resolve()
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    with lock(whole, whole / SETTINGS, whole / METRICS):
         checkpoint = find_start(folder, resume)
         if checkpoint:
             log.info("going on from %s, step %d", checkpoint.path, checkpoint.step)
         outcome = train(settings, folder, checkpoint, with_changes)
-        went_on = checkpoint is None or outcome.step > checkpoint.step or outcome.results
-        if went_on or ((folder / "metrics.jsonl").exists() and not (folder / "pictures").exists()):
+        if _older(folder / "pictures", folder / METRICS):
             draw(folder, outcome)
     return outcome
 
 
+def _older(pictures: Path, rows: Path) -> bool:
+    """Whether pictures are missing, or older than the rows that they show."""
+    return rows.exists() and (not pictures.exists() or pictures.stat().st_mtime_ns < rows.stat().st_mtime_ns)
+
+
 def draw(folder: Path, outcome: Outcome) -> None:
-    """The pictures of a run, all of them or none; those of a run that was killed before it drew them, too.
+    """The pictures of a run, all of them or none.
 
     A disk that takes them not, or an evaluator that fails, is told in the log, and costs the pictures alone.
     """
@@ -55,10 +61,11 @@ def draw(folder: Path, outcome: Outcome) -> None:
         run = outcome.run
         if not outcome.results and not outcome.signal and outcome.step == outcome.total_steps:
             outcome.results = evaluate(run, run.evaluators, outcome.ema)
-        write_pictures(draft, read_rows(folder / "metrics.jsonl"), outcome.results, run.evaluators)
+        write_pictures(draft, read_rows(folder / METRICS), outcome.results, run.evaluators)
         if draft.exists():
             shutil.rmtree(pictures, ignore_errors=True)
             draft.rename(pictures)
+            os.utime(pictures)
     except (OSError, FacetxError) as error:
         log.warning("%s: could not be drawn (%s); the same command tries again", pictures, error)
         shutil.rmtree(draft, ignore_errors=True)
@@ -66,7 +73,7 @@ def draw(folder: Path, outcome: Outcome) -> None:
 
 def find_start(folder: Path, resume: str) -> Checkpoint | None:
     """Where a run in ``folder`` begins: a checkpoint, or None for the beginning. See ``start_run``."""
-    content = list(folder.iterdir()) if folder.is_dir() else []
+    content = [p for p in folder.iterdir() if not fnmatch(p.name, DRAFTS)] if folder.is_dir() else []
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: is a file; a run needs a folder")
     if resume == "auto":

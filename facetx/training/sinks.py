@@ -18,6 +18,7 @@ from facetx.errors import printable
 from facetx.files import write_file
 
 Row = dict[str, Any]
+METRICS = "metrics.jsonl"
 log = logging.getLogger("facetx")
 
 

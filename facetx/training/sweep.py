@@ -21,10 +21,12 @@ import numpy as np
 import torch
 
 from facetx.config import Settings, differences, load_settings
-from facetx.data.workers import die_with_parent
+from facetx.data.formats.arrays import read_npz
+from facetx.data.workers import SIGNALS, die_with_parent
 from facetx.errors import ConfigError, FacetxError, some
 from facetx.evaluators.verification import VerificationResult
-from facetx.files import write_file
+from facetx.files import lock, write_file
+from facetx.logs import log_to_stderr
 from facetx.nn.profile import parameter_count
 from facetx.plots.figures import plot_comparison, plot_distributions
 from facetx.tables import Table
@@ -100,18 +102,21 @@ def run_variants(variants: Mapping[str, Settings], folder: Path, resume: str = "
         resume: "auto" goes on where a comparison was stopped: variants that are done are not trained again, one that
             is half done goes on from its last checkpoint. "never" wants an empty folder.
 
-    Raises ``FacetxError`` for what the user can mend; a variant that diverges is noted, and the next one begins.
+    One process at a time can do so. Raises ``FacetxError`` for what the user can mend; a variant that diverges is
+    noted, and the next one begins.
     """
-    _check_folder(folder, variants, resume)
-    done = Sweep({})
-    for number, (name, settings) in enumerate(variants.items(), start=1):
-        if not (folder / name / FACTS).exists():
-            log.info("variant %s, %d of %d", name, number, len(variants))
-            done.signal = _in_a_process(settings, folder / name)
-            if done.signal:
-                return done
-        done.variants[name] = json.loads((folder / name / FACTS).read_text(encoding="utf-8"))
-    _write(done, variants, folder)
+    folder.resolve().parent.mkdir(parents=True, exist_ok=True)
+    with lock(folder.resolve()):
+        _check_folder(folder, variants, resume)
+        done = Sweep({})
+        for number, (name, settings) in enumerate(variants.items(), start=1):
+            if not (folder / name / FACTS).exists():
+                log.info("variant %s, %d of %d", name, number, len(variants))
+                done.signal = _in_a_process(settings, folder / name)
+                if done.signal:
+                    return done
+            done.variants[name] = json.loads((folder / name / FACTS).read_text(encoding="utf-8"))
+        _write(done, variants, folder)
     return done
 
 
@@ -148,19 +153,19 @@ def _begin() -> int:
     """First in the new process: it leaves the terminal's group, so that Ctrl-C reaches it once, by way of us."""
     os.setsid()
     die_with_parent()
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("facetx").setLevel(logging.INFO)
+    log_to_stderr()
     return os.getpid()
 
 
 @contextmanager
 def _signals_to(child: int) -> Iterator[None]:
-    """Passes SIGTERM and Ctrl-C on, so that the variant ends its step and writes a checkpoint."""
+    """Passes SIGTERM, SIGHUP and Ctrl-C on, so that the variant ends its step and writes a checkpoint."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         os.kill(child, number)
 
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, forward) for number in heard}
     try:
         yield
     finally:
@@ -221,9 +226,9 @@ def _write(done: Sweep, variants: Mapping[str, Settings], folder: Path) -> None:
     plot_comparison(rows, batch_size, folder / "comparison.png")
     scores: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for name in variants:
-        with np.load(folder / name / SCORES, allow_pickle=False) as arrays:
-            for key in (k for k in arrays if k.endswith("/scores")):
-                evaluator = key.removesuffix("/scores")
-                scores.setdefault(evaluator, {})[name] = (arrays[key], arrays[f"{evaluator}/same"])
+        arrays = read_npz(folder / name / SCORES)
+        for key in (k for k in arrays if k.endswith("/scores")):
+            evaluator = key.removesuffix("/scores")
+            scores.setdefault(evaluator, {})[name] = (arrays[key], arrays[f"{evaluator}/same"])
     for evaluator, by_variant in scores.items():
         plot_distributions(by_variant, folder / f"distributions_{evaluator}.png")

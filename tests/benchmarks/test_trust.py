@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from dataclasses import replace
 from functools import partial
 
@@ -25,6 +26,7 @@ from facetx.evaluators.builders import bin_pairs
 from facetx.evaluators.embedding import embed_views
 from facetx.evaluators.sampling import sample_pairs
 from facetx.evaluators.verification import PairVerification
+from facetx.files import lock
 
 
 class Linear(nn.Module):
@@ -129,7 +131,7 @@ def test_damaged_scores_are_refused(task, tmp_path):
         (tmp_path / "r.json").write_text(json.dumps({**whole, "arrays": {**whole["arrays"], name: value}}))
         with pytest.raises(DataError, match="no result with its scores"):
             read_result(tmp_path / "r.json")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="none.json: no such file"):
         read_result(tmp_path / "none.json")
 
 
@@ -206,3 +208,16 @@ def test_the_cache_computes_once_and_tells_changes(task, tmp_path):
             file.write_bytes(damage(file.read_bytes()))
         np.testing.assert_array_equal(task.result(model, How(embed=cache)).scores, plain.scores)
     assert not list((tmp_path / "c").glob("*.part"))
+
+
+def test_two_processes_do_not_compute_the_same_embeddings(task, tmp_path):
+    cache = EmbeddingCache(tmp_path)
+    cache(Linear(), task.dataset)
+    (file,) = tmp_path.glob("*.npy")
+    file.unlink()
+    with lock(file):
+        with pytest.raises(DataError, match=rf"{file}: is being written by process {os.getpid()} on "):
+            cache(Linear(), task.dataset)
+        cache(Linear(), task.dataset, flip=False)  # others are free
+    cache(Linear(), task.dataset)
+    assert not list(tmp_path.glob("*.lock"))

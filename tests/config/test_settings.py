@@ -111,6 +111,8 @@ def test_yaml_that_is_none_is_told_with_its_line(tmp_path):
         load_settings(write(tmp_path, "- 1\n"))
 
 
+MERGES = "name: " + "".join(f"&x{i} {{!!merge <<: " for i in range(30)) + "&x30 {a: 1}"
+MERGES += "".join(f", !!merge <<: *x{i + 1}}}" for i in reversed(range(30)))
 BOMB = "a0: &x0 [1]\n" + "".join(f"a{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9)}]\n" for i in range(1, 30))
 
 
@@ -127,8 +129,10 @@ BOMB = "a0: &x0 [1]\n" + "".join(f"a{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9)}]
         ("name: " + "[" * 5000, "test.yaml: lists and mappings lie in one another too deep"),
         ("name: &x [*x]\n", "a value is part of itself"),
         (BOMB, r"test.yaml:\d: more than 10000 values"),
+        (MERGES, "test.yaml:1: more than 10000 values"),
+        ("# " + "x" * 2**22, "test.yaml: has more than 262144 characters"),
     ],
-    ids=["zero", "key", "int", "bool", "map", "time", "python", "deep", "itself", "bomb"],
+    ids=["zero", "key", "int", "bool", "map", "time", "python", "deep", "itself", "bomb", "merges", "long"],
 )
 def test_hostile_yaml_is_refused(tmp_path, text, words):
     with pytest.raises(ConfigError, match=words):
@@ -212,6 +216,35 @@ def test_a_wrong_override_is_named(tmp_path, override, words):
     text = GOOD + "evaluators: [lfw]\n" if "evaluators" in override else GOOD
     with pytest.raises(ConfigError, match=words):
         load_settings(write(tmp_path, text), [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "words"),
+    [
+        ("data.transforms=[{name: shift, args: {pixel: 2}}]", "command line", "data.transforms.0.args.pixel: unknown"),
+        ("data.transforms=[flip, flop]", "command line", "data.transforms.1.name: no transform"),
+        ("evaluators=[{name: lfw, args: {}}]", "command line", "evaluators.0.args.pairs: is required"),
+        ("head=arcface", "8", "head.weigth: unknown key"),  # what a new name keeps stays in its line
+        ("head.name=arcface", "8", "head.weigth: unknown key"),
+    ],
+)
+def test_what_an_override_replaces_is_not_where_its_mistakes_are(tmp_path, override, place, words):
+    text = GOOD.replace(
+        "{root: somewhere}", "{root: somewhere}\n  transforms: [flip, {name: shift, args: {pixels: 2}}]"
+    )
+    text = text.replace("head: cosface", "head:\n  weigth: 2.0\n  name: cosface\n  args: {margin: 0.2}")
+    text += "evaluators:\n  - {name: lfw, args: {root: somewhere, pairs: somewhere}}\n"
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path, [override])
+    begin = f"command line ({override})" if place == "command line" else f"{path}:{place}"
+    assert [line for line in str(caught.value).splitlines() if line.startswith(f"{begin}: {words}")], caught.value
+
+
+def test_settings_of_several_runs_name_the_script_for_them(tmp_path):
+    path = write(tmp_path, GOOD + "variants:\n  a: {}\n")
+    with pytest.raises(ConfigError, match=rf"^{path}:9: variants: .* python scripts/compare.py {path}$"):
+        load_settings(path)
 
 
 def test_differences_are_dotted():

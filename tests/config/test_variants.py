@@ -122,3 +122,11 @@ def test_every_shipped_comparison_loads_and_builds(path, faces, small):
         overrides += ["data.args.test_images=0", "train.batch_size=8"]
     described = describe_variants(load_variants(path, overrides))
     assert [line.split(":")[0] for line in described.splitlines() if line[:1].strip()] == list(raw["variants"])
+
+
+def test_what_a_variant_replaces_is_not_where_its_mistakes_are(written, small):
+    base = {**small["data"], "transforms": ["flip", {"name": "resize", "args": {"size": 32}}]}
+    path = written({"a": {"data.transforms": ["flip", {"name": "resize", "args": {}}]}}, data=base)
+    with pytest.raises(ConfigError) as caught:
+        load_variants(path)
+    assert f"{line_of(path, 'args: {}')}: data.transforms.1.args.size: is required" in str(caught.value)

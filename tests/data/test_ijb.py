@@ -69,7 +69,7 @@ def test_a_wrong_line_is_named(write, read, text, told):
 
 @pytest.mark.parametrize("read", [read_media, read_points, read_template_pairs, read_subjects])
 def test_a_missing_file_is_named(tmp_path, read):
-    with pytest.raises(DataError, match=r"none\.txt: cannot be read"):
+    with pytest.raises(DataError, match=r"none\.txt: no such file"):
         read(tmp_path / "none.txt")
 
 

@@ -69,6 +69,14 @@ def test_keypoints_of_all_or_none(tmp_path):
     assert "keypoints" not in Packed(tmp_path / "set")[0]
 
 
+def test_keypoints_that_are_no_numbers_are_told(folder):
+    points = np.load(folder / "keypoints.npy", mmap_mode="r+")
+    points[1, 2, 0] = np.nan
+    points.flush()
+    with pytest.raises(DataError, match=r"^keypoints that are not finite: .*set, image 1 \(p/1\); pack the set anew"):
+        Packed(str(folder))
+
+
 def test_every_field_is_packed_and_resized_with_the_image(tmp_path):
     faces = SyntheticFaces(2, 3, size=32)
     writer = PackWriter(tmp_path / "set", (32, 32), "test", faces.attribute_names, faces.mask_classes)

@@ -202,8 +202,8 @@ def test_a_cache_that_has_no_room_says_so_before_it_is_filled(monkeypatch):
     class Room:
         f_bavail, f_frsize = 1, 64
 
-    monkeypatch.setattr("facetx.data.cache.os.statvfs", lambda path: Room)
-    with pytest.raises(DataError, match=r"a cache of 0 MiB, and /dev/shm has 0 MiB left.*data\.workers: 0"):
+    monkeypatch.setattr("facetx.data.workers.os.statvfs", lambda path: Room)
+    with pytest.raises(DataError, match=r"a cache takes 0 MiB, and /dev/shm has 0 MiB left.*data\.workers: 0"):
         Cached(Broken({0, 1, 2}))
     Cached(Broken({0, 1, 2}), shared=False)
 

@@ -141,7 +141,7 @@ def test_identities_of_other_places_and_kinds(tmp_path, label, files, identities
 def test_bad_files(tmp_path):
     with pytest.raises(DataError, match=r"a.tar: is compressed, .*unpack it \(gzip -d\)"):
         Shards(str(write(tmp_path / "a.tar", [("a.png", png(0))], "w:gz")))
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match="b.tar: no such file"):
         Shards(str(tmp_path / "b.tar"))
     with pytest.raises(DataError, match="names no file"):
         Shards(str(tmp_path / "b*.tar"))
@@ -214,6 +214,8 @@ def test_hugging_face_folders(tmp_path, monkeypatch):
             DATASETS["hugging_face"](path=str(tmp_path / folder), split="val")
         with pytest.raises(DataError, match="has no column 'who'; there are image, label"):
             DATASETS["hugging_face"](path=str(tmp_path / folder), label="who")
+        with pytest.raises(DataError, match="the column 'image' holds .*, no whole numbers and no names"):
+            DATASETS["hugging_face"](path=str(tmp_path / folder), label="image")
     table = pyarrow.table({"image": [{"bytes": png(0), "path": None}, None], "label": [1, 2], "who": [1, None]})
     parquet.write_table(table, tmp_path / "hub/train-00000-of-00001.parquet")
     with pytest.raises(DataError, match="row 1: has no image"):
@@ -222,3 +224,18 @@ def test_hugging_face_folders(tmp_path, monkeypatch):
         DATASETS["hugging_face"](path=str(tmp_path / "hub"), label="who")
     with pytest.raises(DataError, match="the column 'label' holds no images"):
         DATASETS["hugging_face"](path=str(tmp_path / "hub"), image="label")
+
+
+@pytest.mark.parametrize("card", ["README.md", ".huggingface.yaml"])
+def test_hugging_face_folders_fetch_nothing(tmp_path, monkeypatch, card):
+    datasets = pytest.importorskip("datasets", reason="needs the extra hf")
+    import socket
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("a server is asked for"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    elsewhere = "configs:\n- config_name: default\n  data_files: https://example.org/faces.parquet\n"
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / card).write_text(f"---\n{elsewhere}---\n" if card == "README.md" else elsewhere)
+    with pytest.raises(DataError, match=r"hub: its description names files elsewhere \(https://example.org/faces"):
+        DATASETS["hugging_face"](path=str(tmp_path / "hub"))
+    assert not datasets.config.HF_HUB_OFFLINE

@@ -29,7 +29,7 @@ def sets(faces, tmp_path_factory):
 
 
 def run_with(small, *evaluators):
-    return {**small, "evaluators": [{"every": 6, **e} for e in evaluators], "select": None}
+    return {**small, "evaluators": [{"every": 6, "allow_overlap": True, **e} for e in evaluators], "select": None}
 
 
 def test_one_question_of_four_forms_of_one_set_has_one_answer(small, sets, tmp_path):

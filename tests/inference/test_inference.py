@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 import facetx
+from facetx.checkpoints.format import find_checkpoint
 from facetx.config import check_settings
 from facetx.errors import CheckpointError, DataError, UnknownNameError
 from facetx.inference import images
@@ -47,9 +48,10 @@ def test_a_trained_model_is_loaded_with_its_contract_and_its_averaged_weights(ru
     model = facetx.load_model(run_folder)
     assert model.contract == facetx.InputContract(size=32, color="BGR", mean=(127.5,), std=(128,))
     assert model.meta["step"] == 60
-    state = torch.load(run_folder / "checkpoints/step_00000060/train.pt", weights_only=True)
+    checkpoint = find_checkpoint(run_folder)
+    averaged, state = checkpoint.weights(), checkpoint.state()
     name = "encoder.blocks.0.mlp.0.weight"
-    assert torch.equal(model.backbone.state_dict()[name], state["ema"][name])
+    assert torch.equal(model.backbone.state_dict()[name], averaged[name])
     assert not torch.equal(model.backbone.state_dict()[name], state["task"][f"backbone.{name}"])
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from facetx.backbones import BACKBONES
 from facetx.backbones.base import TrunkBackbone
-from facetx.checkpoints.format import load_weights
+from facetx.checkpoints.weights import load_weights
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError, ConfigError
 from facetx.nn import Backbone

@@ -53,7 +53,9 @@ def test_mistakes_are_told_before_anything_is_written(command, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_signal_stops_the_variant_with_a_checkpoint(command, tmp_path):
+@pytest.fixture
+def started(command, tmp_path):
+    """The script while its first variant trains."""
     process = subprocess.Popen(
         with_overrides(command, "train.steps=100000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -62,10 +64,41 @@ def test_a_signal_stops_the_variant_with_a_checkpoint(command, tmp_path):
         if rows.exists() and rows.read_text():
             break
         time.sleep(0.1)
-    os.kill(process.pid, signal.SIGTERM)
-    out, errors = process.communicate(timeout=120)
-    assert process.returncode == 143, errors
-    assert "stopped by signal 15; the same command goes on from there" in out
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_variant_with_a_checkpoint(started, tmp_path, number):
+    os.kill(started.pid, number)
+    out, errors = started.communicate(timeout=120)
+    assert started.returncode == 128 + number, errors
+    assert f"stopped by signal {int(number)}; the same command goes on from there" in out
     assert (tmp_path / "run/slow/checkpoints/LAST").exists()
     assert not (tmp_path / "run/slow/variant.json").exists()
     assert not (tmp_path / "run/fast").exists()
+
+
+def test_a_kill_leaves_no_training_behind(started, command, tmp_path):
+    second = run(command)
+    assert second.returncode == 2
+    assert f"run: is being written by process {started.pid} on " in second.stderr
+    children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
+    if not children.exists():
+        pytest.skip("needs /proc as Linux has it")
+    pids = [Path("/proc") / pid for pid in children.read_text().split()]
+    assert pids
+    started.kill()
+    started.wait()
+    deadline = time.monotonic() + 20
+    while any(map(lives, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(lives, pids))
+
+
+def lives(process: Path) -> bool:
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

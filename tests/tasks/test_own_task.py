@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[2]
+import facetx
+from facetx.config import check_settings
 
 MY_TASK = '''
 import torch
@@ -74,6 +75,7 @@ SETTINGS = {
         "freeze": ["encoder.blocks.0"],
     },
     "optim": {"lr": 1e-2, "ema": 0.9, "layer_decay": 0.8},
+    "schedule": "constant",
     "train": {"steps": 30, "batch_size": 8, "log_every": 5, "checkpoint_every": 10},
     "evaluators": [
         {
@@ -90,17 +92,19 @@ def folder(tmp_path_factory):
     """Where the task's module lies, with two runs of it: one straight, one that was stopped and resumed."""
     folder = tmp_path_factory.mktemp("my_task")
     (folder / "my_task.py").write_text(MY_TASK)
-    (folder / "bright.yaml").write_text(yaml.safe_dump(SETTINGS))
-    for name, *overrides in (("straight",), ("resumed", "train.steps=20"), ("resumed",)):
-        train(folder, name, *overrides)
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", [*sys.path])
+        for name, steps in (("straight", 30), ("resumed", 20), ("resumed", 30)):
+            train(folder, name, train={**SETTINGS["train"], "steps": steps})
+        yield folder
+    sys.modules.pop("my_task")
+    facetx.TASKS._table.pop("brightness")
+    facetx.EVALUATORS._table.pop("brightness_error")
 
 
-def train(folder, name, *overrides):
-    command = [sys.executable, str(ROOT / "scripts/train.py"), "--config", "bright.yaml", "--import", "my_task"]
-    done = subprocess.run([*command, *overrides, "--run-dir", name], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def train(folder, name, **changes):
+    facetx.start_run(check_settings({**SETTINGS, **changes, "plugins": ["my_task"]}), folder / name)
 
 
 def rows(folder, name):
@@ -127,8 +131,30 @@ def test_its_averaged_weights_are_published_whole(folder):
     assert "my_task" in yaml.safe_load((folder / "straight/settings.yaml").read_text())["plugins"]
 
 
-def test_it_is_loaded_where_its_module_is_found(folder, monkeypatch):
-    monkeypatch.chdir(folder)
+def test_another_run_begins_with_all_that_was_published(folder, caplog):
+    model = {**SETTINGS["model"], "init_from": str(folder / "straight")}
+    train(folder, "more", model=model, train={**SETTINGS["train"], "steps": 1}, optim={"lr": 1e-9})
+    assert "begins anew" not in caplog.text
+    more = load_file(folder / "more/checkpoints/step_00000001/model.safetensors")
+    for name, value in weights(folder, "straight").items():
+        torch.testing.assert_close(more[name], value, atol=1e-6, rtol=0, msg=name)
+
+
+def test_a_resumed_run_is_the_straight_one(folder):
+    assert rows(folder, "resumed") == rows(folder, "straight")
+    straight, resumed = weights(folder, "straight"), weights(folder, "resumed")
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_what_is_frozen_stays(folder):
+    early = load_file(folder / "straight/checkpoints/step_00000020/model.safetensors")
+    late = weights(folder, "straight")
+    moved = {name for name in late if not torch.equal(early[name], late[name])}
+    assert not [name for name in moved if name.startswith("backbone.encoder.blocks.0.")]
+    assert "backbone.encoder.blocks.1.mlp.0.weight" in moved
+
+
+def test_it_is_loaded_where_its_module_is_found(folder):
     code = """
 import json, numpy, facetx
 model = facetx.load_model("straight")

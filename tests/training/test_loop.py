@@ -144,10 +144,16 @@ def test_an_image_of_another_size_is_named_with_the_remedy(small, faces, tmp_pat
     Image.open(odd).resize((40, 36)).save(odd)
     raw = {**small, "data": {**small["data"], "args": {"root": str(root)}}, "evaluators": [], "select": None}
     raw["data"]["skip_limit"] = 0
-    with pytest.raises(DataError, match=r"person_2/1.png: is 40x36, and would be squashed to 32x32.*name: resize"):
+    with pytest.raises(DataError, match=r"person_2/1.png: is 40x36, and would be squashed to 32x32.*crop: true"):
         loop.train(check_settings(raw), tmp_path / "run")
     raw["data"]["transforms"] = [{"name": "resize", "args": {"size": 32}}]
     assert loop.train(check_settings(raw), tmp_path / "run2").step == 12
+    raw["data"] |= {"transforms": [], "crop": True}
+    pairs = {"name": "pairs", "data": {"name": "image_folder", "args": {"root": str(root)}}, "allow_overlap": True}
+    with pytest.raises(DataError, match=r"person_2/1.png: is 40x36, and would be squashed"):
+        loop.train(check_settings({**raw, "evaluators": [pairs]}), tmp_path / "run3")
+    raw["evaluators"] = [{**pairs, "crop": True}]
+    assert loop.train(check_settings(raw), tmp_path / "run4").step == 12
 
 
 @pytest.fixture

@@ -1,19 +1,17 @@
 """A run that is killed and taken up again ends as one that was not: the same weights and the same log, bit for bit."""
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
 
 import pytest
-import torch
+from worlds import assert_equal, assert_same_run, die, in_a_process, run, with_
 
 from facetx.checkpoints.format import find_checkpoint, read_checkpoint
 from facetx.checkpoints.write import Writer
 from facetx.config import check_settings, load_settings
 from facetx.errors import CheckpointError, ConfigError
-from facetx.training import loop, start_run
-from facetx.training.sinks import read_rows
+from facetx.training import loop
 
 
 @pytest.fixture(autouse=True)
@@ -22,22 +20,8 @@ def _no_pictures(monkeypatch):
     monkeypatch.setattr("facetx.training.run.write_pictures", lambda *_: None)
 
 
-def with_(settings: dict, **sections) -> dict:
-    out = dict(settings)
-    for name, changes in sections.items():
-        out[name] = {**out[name], **changes}
-    return out
-
-
-def run(raw: dict, folder: Path, resume: str = "auto", with_changes: bool = False):
-    return start_run(check_settings(raw), folder, resume, with_changes)
-
-
 def killed_run(raw: dict, folder: Path, step: int, where: str) -> None:
     """The run in a process of its own, which gets a kill -9 at ``step``."""
-
-    def die(*_):
-        os.kill(os.getpid(), signal.SIGKILL)
 
     own_step, own_save = loop.training_step, Writer.save
 
@@ -56,37 +40,7 @@ def killed_run(raw: dict, folder: Path, step: int, where: str) -> None:
             Writer.save = save_half
         run(raw, folder)
 
-    process = multiprocessing.get_context("fork").Process(target=target)
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-
-
-def rows_without_time(folder: Path) -> list[dict]:
-    return [{k: v for k, v in r.items() if not k.startswith("time/")} for r in read_rows(folder / "metrics.jsonl")]
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    first, second = find_checkpoint(a), find_checkpoint(b)
-    assert first.step == second.step
-    assert_equal(first.state(), second.state())
-    assert_equal(first.weights(), second.weights())
-    assert rows_without_time(a) == rows_without_time(b)
-
-
-def assert_equal(a, b):
-    if isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_equal(a[key], b[key])
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b)
-        for x, y in zip(a, b):
-            assert_equal(x, y)
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    else:
-        assert a == b
+    assert in_a_process(target) == -signal.SIGKILL
 
 
 @pytest.fixture(scope="module")

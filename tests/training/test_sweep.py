@@ -1,6 +1,7 @@
 """A comparison of two variants: what it measures, what it leaves behind, and how it goes on."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -9,7 +10,8 @@ import yaml
 
 from facetx.checkpoints.format import find_checkpoint, point
 from facetx.config.variants import load_variants
-from facetx.errors import ConfigError
+from facetx.errors import ConfigError, DataError
+from facetx.files import lock
 from facetx.training import sweep as module
 from facetx.training.sweep import Sweep, describe_variants, run_variants
 
@@ -174,3 +176,8 @@ def test_every_variant_is_built_before_the_first_trains(variants):
 
 def test_an_empty_comparison_has_an_empty_table():
     assert len(Sweep({}).table().splitlines()) == 2
+
+
+def test_two_processes_do_not_run_one_comparison(variants, tmp_path):
+    with lock(tmp_path / "run"), pytest.raises(DataError, match=f"run: is being written by process {os.getpid()} on "):
+        run_variants(variants, tmp_path / "run")

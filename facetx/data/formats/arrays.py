@@ -1,5 +1,6 @@
 """NumPy's ``.npz`` files, as other programs write them: a zip of ``.npy`` files, read within bounds."""
 
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facetx.errors import DataError
+from facetx.errors import DataError, is_resource
+from facetx.files import open_file
 
 FREE_BYTES = 2**24
 """Arrays of so many bytes together are read however short their file is."""
@@ -31,9 +33,9 @@ def read_npz(path: str | Path) -> dict[str, NDArray[np.generic]]:
     """
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as file:
+        with open_file(path) as packed, zipfile.ZipFile(packed) as file:
             members = file.infolist()
-            most = FREE_BYTES + BYTES_PER_BYTE * path.stat().st_size
+            most = FREE_BYTES + BYTES_PER_BYTE * os.fstat(packed.fileno()).st_size
             total = sum(member.file_size for member in members)
             if total > most:
                 raise DataError(f"{path}: unpacks to {total} bytes; at most {most} are read from a file of its size")
@@ -45,11 +47,11 @@ def read_npz(path: str | Path) -> dict[str, NDArray[np.generic]]:
                     raise DataError(f"{where}: is no array that NumPy would write, or stands twice")
                 arrays[name] = _array(file.read(member), where)
             return arrays
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
     except DataError:
         raise
     except Exception as error:  # BadZipFile, zlib.error, EOFError, NotImplementedError, ... of damaged files
+        if is_resource(error):
+            raise
         raise DataError(f"{path}: no .npz file, or damaged ({error})") from error
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from facetx.errors import DataError
+from facetx.errors import DataError, is_resource
+from facetx.files import open_file
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
 """Pillow's names of what is read. Of its others some start programs: Ghostscript, for EPS."""
@@ -64,6 +65,8 @@ def decode_image(data: bytes, where: str, size: int | None = None) -> NDArray[np
     except DataError:
         raise
     except Exception as error:  # Pillow's readers raise struct.error, zlib.error, EOFError, ... on damaged files
+        if is_resource(error):
+            raise
         reason = str(error).split(" <")[0] if data else "it holds no bytes"  # without the address of the buffer
         raise DataError(f"{where}: cannot be read as an image ({reason}); replace or delete it") from error
 
@@ -71,9 +74,13 @@ def decode_image(data: bytes, where: str, size: int | None = None) -> NDArray[np
 def image_size(path: str | Path) -> tuple[int, int]:
     """Width and height of an image file as ``decode_image`` gives it, by its header. Raises ``DataError``."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_file(path) as file, Image.open(file, formats=FORMATS) as image:
             return image.size[::-1] if _orientation(image) in SIDEWAYS else image.size
+    except DataError:
+        raise
     except Exception as error:  # as above
+        if is_resource(error):
+            raise
         raise DataError(f"{path}: cannot be read as an image ({error}); replace or delete it") from error
 
 
@@ -82,7 +89,9 @@ def is_turned(data: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return _orientation(image) in TURNS
-    except Exception:  # no image, which whoever decodes it says
+    except Exception as error:  # no image, which whoever decodes it says
+        if is_resource(error):
+            raise
         return False
 
 
@@ -90,8 +99,8 @@ def _resized(image: Image.Image, size: int, where: str) -> Image.Image:
     if image.width != image.height:
         raise DataError(
             f"{where}: is {image.width}x{image.height}, and would be squashed to {size}x{size}; align the faces "
-            "(scripts/prepare_data.py align), cut the files square, or give no size and train with the transforms "
-            f"{{name: center_crop, args: {{size: {min(image.size)}}}}} and {{name: resize, args: {{size: {size}}}}}"
+            "(scripts/prepare_data.py align), or say crop: true beside the data set (--crop in evaluate.py), which "
+            "takes the square in the middle"
         )
     return image if image.width == size else image.resize((size, size), Image.Resampling.BILINEAR)
 
@@ -106,7 +115,9 @@ def _orientation(image: Image.Image) -> int:
     """The tag; 1 where there is none, or it is damaged, which spoils no pixel."""
     try:
         tag = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # struct.error, TypeError, SyntaxError, ... of damaged tags
+    except Exception as error:  # struct.error, TypeError, SyntaxError, ... of damaged tags
+        if is_resource(error):
+            raise
         return 1
     return tag if isinstance(tag, int) else 1
 

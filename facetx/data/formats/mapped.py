@@ -4,7 +4,8 @@ import mmap
 from pathlib import Path
 from typing import Any
 
-from facetx.errors import DataError
+from facetx.errors import DataError, is_resource
+from facetx.files import open_file
 
 
 class MappedFile:
@@ -27,10 +28,14 @@ class MappedFile:
         """The whole file; slices of it are ``bytes``."""
         if self._map is None:
             try:
-                with open(self.path, "rb") as file:
+                with open_file(self.path) as file:
                     self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except OSError as error:
+                if is_resource(error):
+                    raise
                 raise DataError(f"{self.path}: cannot be opened: {error.strerror or error}") from None
+            except DataError:
+                raise
             except ValueError:
                 raise DataError(f"{self.path}: the file is empty") from None
         return self._map

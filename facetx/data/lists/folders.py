@@ -3,10 +3,11 @@
 import logging
 import os
 from dataclasses import dataclass, field
+from enum import IntEnum
 from functools import cache
 from pathlib import Path
 
-from facetx.errors import DataError, printable, some
+from facetx.errors import DataError, is_resource, printable, some
 
 log = logging.getLogger("facetx")
 
@@ -58,8 +59,8 @@ def _say(words: str) -> None:
 def list_identities(root: str | Path) -> Listing:
     """Looks through ``root/<identity>/<image>``. Raises ``DataError`` where it cannot be read."""
     found = Listing()
-    for name, is_folder in _entries(root):
-        if is_folder:
+    for name, kind in _entries(root):
+        if kind is Kind.FOLDER:
             if files := _files(root, name, found.left_out):
                 found.images[name] = files
             else:
@@ -74,9 +75,11 @@ def list_identities(root: str | Path) -> Listing:
 def _files(root: str | Path, identity: str, left_out: dict[str, str]) -> list[str]:
     """Names of the image files of an identity, sorted."""
     files = []
-    for name, is_folder in _entries(Path(root) / identity):
-        if is_folder:
+    for name, kind in _entries(Path(root) / identity):
+        if kind is Kind.FOLDER:
             left_out[f"{identity}/{name}"] = "a folder inside an identity's"
+        elif kind is Kind.OTHER:
+            left_out[f"{identity}/{name}"] = "no regular file"
         elif is_image(name):
             files.append(name)
         else:
@@ -84,10 +87,28 @@ def _files(root: str | Path, identity: str, left_out: dict[str, str]) -> list[st
     return files
 
 
-def _entries(folder: str | Path) -> list[tuple[str, bool]]:
-    """(name, whether it is a folder) of all that lies in a folder, sorted, junk apart."""
+class Kind(IntEnum):
+    """What lies in a folder; a link to a file counts as one, whatever it leads to."""
+
+    FOLDER = 0
+    FILE = 1
+    OTHER = 2
+    """A pipe, a device, a socket."""
+
+    @classmethod
+    def of(cls, entry: os.DirEntry[str]) -> "Kind":
+        """Asks the system again for links only."""
+        if entry.is_dir():
+            return cls.FOLDER
+        return cls.FILE if entry.is_file(follow_symlinks=False) or entry.is_symlink() else cls.OTHER
+
+
+def _entries(folder: str | Path) -> list[tuple[str, Kind]]:
+    """(name, kind) of all that lies in a folder, sorted, junk apart."""
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry.name, entry.is_dir()) for entry in entries if not is_junk(entry.name))
+            return sorted((entry.name, Kind.of(entry)) for entry in entries if not is_junk(entry.name))
     except OSError as error:
+        if is_resource(error):
+            raise
         raise DataError(f"{error.filename or folder}: cannot be read: {error.strerror or error}") from None

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.errors import DataError
+from facetx.files import open_file, read_file
 
 Ints = NDArray[np.int64]
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -67,11 +68,12 @@ def read_template_pairs(path: str | Path) -> tuple[Ints, Ints, NDArray[np.bool_]
     Raises ``DataError`` with the line.
     """
     try:
-        rows = np.loadtxt(path, dtype=np.int64, ndmin=2, comments=None)
-    except ValueError:  # of UTF-8 too
+        with open_file(path) as file:
+            rows = np.loadtxt(file, dtype=np.int64, ndmin=2, comments=None)
+    except ValueError as error:  # of UTF-8 too
+        if isinstance(error, DataError):
+            raise
         rows = np.empty((0, 0), np.int64)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if rows.shape[1] != 3 or not np.isin(rows[:, 2], (0, 1)).all() or rows.min() < 0:
         slow = []  # names the line, and knows a byte order mark
         for n, fields in _lines(path, 3, "template template 0 or 1"):
@@ -122,8 +124,8 @@ def _lines(path: str | Path, count: int, form: str) -> list[tuple[int, list[str]
 
 def _text(path: str | Path) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_file(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.errors import DataError
-from facetx.files import write_file
+from facetx.files import read_file, write_file
 
 NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{0,18})?([eE][+-]?[0-9]{1,2})?")
 OTHER_TEXT = (b"\xff\xfe", b"\xfe\xff")
@@ -20,10 +20,7 @@ OTHER_TEXT = (b"\xff\xfe", b"\xfe\xff")
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """(number, line) of each line that is not blank, without spaces at its end. Raises ``DataError``."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    data = read_file(path)
     if data.startswith(OTHER_TEXT):
         raise DataError(f"{path}: is a text in UTF-16; save it in UTF-8")
     text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.errors import DataError, some
-from facetx.files import write_file
+from facetx.files import read_file, write_file
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 COLUMNS = ("image", *(f"{point}_{axis}" for point in POINTS for axis in "xy"))
@@ -31,10 +31,7 @@ def read_landmarks(path: str | Path) -> dict[str, NDArray[np.float32]]:
     Raises ``DataError`` with the line for a file that is not of this format.
     """
     path = Path(path)
-    try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the landmarks ({error})") from None
+    text = read_file(path).decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     lines = text.split("\n")
     celeba = len(lines) > 1 and lines[0].strip().isdecimal() and tuple(lines[1].split()) == CELEBA_COLUMNS
     if not celeba and tuple(lines[0].strip().split(",")) != COLUMNS:

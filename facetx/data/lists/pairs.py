@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.lists.folders import EXTENSIONS, is_image
-from facetx.errors import DataError, some
-from facetx.files import write_file
+from facetx.errors import DataError, is_resource, some
+from facetx.files import read_file, write_file
 
 KEY = re.compile(r"(?P<name>[^/]+)/(?P=name)_(?P<number>\d{4,6})")
 NUMBER = re.compile(r"[0-9]{1,6}")
@@ -77,10 +77,8 @@ def read_pairs(path: str | Path) -> Pairs:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_file(path)
         text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the pairs file: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         if not data.startswith("\t".join(COLUMNS).encode()):
             raise DataError(f"{path}: not a text file in UTF-8 (byte {error.start}); expected a pairs file") from None
@@ -207,6 +205,8 @@ def _list_images(folder: Path) -> dict[str, Path]:
     except (FileNotFoundError, NotADirectoryError):
         return files
     except OSError as error:
+        if is_resource(error):
+            raise
         raise DataError(f"{folder}: cannot list the folder: {error.strerror}") from None
     for name in names:
         stem = os.path.splitext(name)[0]

@@ -20,8 +20,8 @@ from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import MAX_PIXELS
 from facetx.data.formats.paths import Names
 from facetx.data.sample import Map, moved
-from facetx.errors import DataError
-from facetx.files import draft_place, read_file
+from facetx.errors import DataError, is_resource, some
+from facetx.files import draft_place, open_file, read_file
 
 FORMAT = "facetx-packed-1"
 HEADER_BYTES = 128
@@ -55,7 +55,7 @@ class Packed(FaceDataset):
         if size is not None and self.image_size[0] != self.image_size[1]:
             raise DataError(
                 f"{path}: images of {index['width']}x{index['height']} pixels would be squashed to {size}x{size}; "
-                "give no size, and train with the transforms center_crop and resize"
+                "say crop: true beside the data set (--crop in evaluate.py), which takes the square in the middle"
             )
         self.identities = index["identities"]
         self.num_classes = len(index["identities"])
@@ -74,6 +74,10 @@ class Packed(FaceDataset):
         self._small: dict[str, NDArray[np.float32]] = {}
         if index["keypoints"]:
             self._small["keypoints"] = np.array(_map(self.path / "keypoints.npy", "<f4", (count, 5, 2)))
+            finite = np.isfinite(self._small["keypoints"]).all((1, 2))
+            if not finite.all():
+                bad = map(self.describe, np.flatnonzero(~finite)[:5].tolist())
+                raise DataError(f"keypoints that are not finite: {some(bad, int((~finite).sum()))}; {ANEW}")
         if self.attribute_names:
             shape = (count, len(self.attribute_names))
             self._small["attributes"] = np.array(_map(self.path / "attributes.npy", "<f4", shape))
@@ -286,22 +290,22 @@ def _map(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
     expected = _npy_header(dtype, shape)
     size = HEADER_BYTES + int(np.dtype(dtype).itemsize) * int(np.prod(shape, dtype=object))
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             head, found = file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size
         if head != expected or found != size:
             raise DataError(f"{path}: is not the array {shape} of {dtype} that index.json names, or is cut off; {ANEW}")
         return np.memmap(path, dtype, "r", HEADER_BYTES, shape)
     except OSError as error:
+        if is_resource(error):
+            raise
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _read_index(path: Path) -> dict[str, Any]:
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read: {error.strerror or error}; expected the folder of a packed set"
-        ) from None
+        index = json.loads(read_file(path))
+    except DataError as error:
+        raise DataError(f"{error}; expected the folder of a packed set") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is no JSON ({error}); {ANEW}") from None
     match index:

@@ -14,7 +14,7 @@ from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import decode_image
 from facetx.data.formats.recordio import Ints, Record, RecordFile, RecordWriter
 from facetx.errors import DataError
-from facetx.files import write_file
+from facetx.files import read_file, write_file
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +103,9 @@ class RecordFaces(FaceDataset):
 
 def read_property(path: Path) -> tuple[int, int, int] | None:
     """(identities, height, width) of a ``property`` file, None where there is none."""
-    try:
-        text = path.read_bytes()[:200].decode("ascii", "replace")
-    except FileNotFoundError:
+    if not path.exists():
         return None
+    text = read_file(path)[:200].decode("ascii", "replace")
     if (match := PROPERTY.fullmatch(text)) is None:
         raise DataError(f"{path}: expected 'classes,height,width', found {text[:60]!r}; mend or delete the file")
     return int(match[1]), int(match[2]), int(match[3])

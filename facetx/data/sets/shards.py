@@ -20,7 +20,7 @@ from facetx.data.formats.codec import decode_image
 from facetx.data.formats.mapped import MappedFile
 from facetx.data.formats.paths import Names
 from facetx.data.lists.folders import EXTENSIONS, is_junk
-from facetx.errors import DataError
+from facetx.errors import DataError, is_resource
 
 BRACES = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
 GZIP = b"\x1f\x8b"
@@ -132,6 +132,8 @@ def _samples(shard: MappedFile) -> list[tuple[str, dict[str, tuple[int, int]]]]:
         with _Headers(shard.path) as headers, tarfile.open(fileobj=headers, mode="r:") as tar:
             members = [m for m in _forward(tar) if m.isfile() and not any(map(is_junk, PurePosixPath(m.name).parts))]
     except Exception as error:  # besides TarError: ValueError, OSError, EOFError, ... of damaged headers
+        if is_resource(error):
+            raise
         if shard.bytes[:2] == GZIP:
             raise DataError(
                 f"{shard.path}: is compressed, and samples are read from any place of the file; unpack it (gzip -d)"
