@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OF_EXTRAS = {"datasets": "hf", "facenet_pytorch": "align"}
+OF_EXTRAS = {"datasets": "hf", "facenet_pytorch": "align", "onnx": "export"}
 """What is imported only where a user asks for it, with an error that names the extra."""
 OF_VENV = {"torch", "torchvision", "timm", "efficientnet-pytorch"}
 

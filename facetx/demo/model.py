@@ -1,9 +1,10 @@
 """What the page must know of an exported model: read from the file's own metadata."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import BaseModel, ValidationError, model_validator
 
 from facetx.contract import InputContract
 from facetx.data.align import template
@@ -13,6 +14,24 @@ from facetx.errors import CheckpointError, printable
 
 METADATA = "facetx"
 """The key of the ONNX file's metadata that ``facetx.export`` writes."""
+
+
+class _Facts(BaseModel, strict=True, frozen=True):
+    """What is read of the metadata."""
+
+    task: str
+    outputs: dict[str, list[int | None]]
+    input: InputContract
+    attributes: list[str] = []
+    license: str | None = None
+    source: dict[str, Any] = {}
+    weights: str | None = None
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        if "attributes" in self.outputs and self.outputs["attributes"] != [len(self.attributes)]:
+            raise ValueError(f"{len(self.attributes)} names for attributes of shape {self.outputs['attributes']}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -41,32 +60,33 @@ def read_model(path: str | Path, calibration: str | Path | None = None) -> PageM
     Raises ``CheckpointError`` for a file that is no such model, and ``DataError`` for a calibration of another.
     """
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path}: is a folder; the page takes an exported model: python scripts/export.py {path} --to onnx"
+        )
     inputs, facts = _read(path)
-    names = facts.get("attributes") or []
-    outputs = facts["outputs"]
-    if "embedding" not in outputs and not ("attributes" in outputs and names):
-        raise CheckpointError(f"{path}: gives {', '.join(outputs)}; the page shows embeddings and attributes")
+    embeds, tells = "embedding" in facts.outputs, "attributes" in facts.outputs
+    if not (embeds or tells):
+        raise CheckpointError(f"{path}: gives {', '.join(facts.outputs)}; the page shows embeddings and attributes")
     known: dict[str, Any] | None = None
     notes: list[str] = []
-    if "embedding" in outputs:
-        weights = facts.get("weights")
-        if calibration is not None:
-            known = read_calibration(calibration, weights)
-        else:
-            known, notes = find_calibration(path, weights)
-    contract = InputContract(**facts["input"])
+    if embeds and calibration is not None:
+        known = read_calibration(calibration, facts.weights)
+    elif embeds:
+        known, notes = find_calibration(path, facts.weights)
+    contract = facts.input
     about = {
-        "name": facts.get("source", {}).get("name") or path.stem,
-        "task": facts["task"],
+        "name": facts.source.get("name") or path.stem,
+        "task": facts.task,
         "size": contract.size,
         "input": str(contract),
         "template": template(contract.size).tolist() if contract.alignment == "arcface" else None,
         "keypoints": "keypoints" in inputs,
-        "embeds": "embedding" in outputs,
-        "regions": _regions(names) if "attributes" in outputs else [],
+        "embeds": embeds,
+        "regions": _regions(facts.attributes) if tells else [],
         "calibration": known,
-        "license": facts.get("license"),
-        "weights": facts.get("weights"),
+        "license": facts.license,
+        "weights": facts.weights,
     }
     return PageModel(path, about, tuple(notes))
 
@@ -91,31 +111,28 @@ def label(name: str) -> str:
     return name.replace("_o_Clock", " o'clock").replace("_", " ").capitalize()
 
 
-def _read(path: Path) -> tuple[list[str], dict[str, Any]]:
+def _read(path: Path) -> tuple[list[str], _Facts]:
     """The names of the inputs of an ONNX file, and the facts that its metadata holds."""
     try:
         import onnx
-        from google.protobuf.message import DecodeError
     except ImportError:
         raise CheckpointError("reading an ONNX file needs the package onnx: pip install 'facetx[export]'") from None
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
     try:
-        file = onnx.load(str(path), load_external_data=False)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except DecodeError:
-        raise CheckpointError(f"{path}: is no ONNX file") from None
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as error:
+        raise CheckpointError(f"{path}: is no ONNX file, or a damaged one ({printable(str(error))})") from None
+    file = onnx.load(str(path), load_external_data=False)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in file.graph.initializer):
         raise CheckpointError(f"{path}: keeps its weights in a file beside it; the page needs all in one file")
     texts = {entry.key: entry.value for entry in file.metadata_props}
     try:
-        facts = json.loads(texts[METADATA])
-        InputContract(**facts["input"])
-        names = facts.get("attributes") or []
-        if not (isinstance(facts["outputs"], dict) and isinstance(facts["task"], str) and isinstance(names, list)):
-            raise TypeError("a value is of another type")
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        facts = _Facts.model_validate_json(texts.get(METADATA, "{}"))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise CheckpointError(
-            f"{path}: does not say what it expects and gives ({printable(str(error))}); make the file by "
+            f"{path}: does not say what it expects and gives ({printable(problems)}); make the file by "
             "python scripts/export.py RUN --to onnx"
         ) from error
     return [value.name for value in file.graph.input], facts
