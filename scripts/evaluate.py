@@ -3,6 +3,7 @@
 python scripts/evaluate.py --checkpoint runs/my_run --benchmarks lfw cfp_fp ijbc --data-root data
 python scripts/evaluate.py --checkpoint runs/my_run --identification my_faces
 python scripts/evaluate.py --checkpoint runs/my_run --data packed --data-args path=faces.packed --ask pairs
+python scripts/evaluate.py --checkpoint runs/my_run --data celeba --data-args root=CelebA --crop --ask attributes
 python scripts/evaluate.py --list --data-root data
 """
 
@@ -38,7 +39,9 @@ def main(args: argparse.Namespace) -> int:
     if args.data_root is None and (args.benchmarks or args.groups):
         raise ConfigError("--benchmarks and --groups are about what lies below --data-root, which is missing")
     if args.data is None and (args.data_args or args.ask or args.crop):
-        raise ConfigError("--data-args, --crop and --ask are about the data set that --data names, which is missing")
+        raise ConfigError(
+            "--data-args, --crop, --ask and --ask-args are about the data set that --data names, which is missing"
+        )
     asked = [get_benchmark(name) for name in args.benchmarks or BENCHMARKS]
     there, absent = find_benchmarks(asked, args.data_root) if args.data_root else ([], asked)
     if args.list:
@@ -102,7 +105,19 @@ def ask(model: "FaceModel", question: str, args: argparse.Namespace, **more: Any
     def asked(whole: bool) -> "Model":
         return load_task(args.checkpoint).to(model.device) if whole else model.model
 
-    return run_question(asked, question, data_set(args, model.contract.size), f"{args.data}_{question}", **more)
+    dataset, given = data_set(args, model.contract.size), ask_args(args, question)
+    return run_question(asked, question, dataset, f"{args.data}_{question}", args=given, **more)
+
+
+def ask_args(args: argparse.Namespace, question: str) -> dict[str, Any]:
+    """What ``--ask-args`` says to a question. Raises ``ConfigError`` for arguments that it does not take."""
+    from facetx.config.overrides import apply_overrides
+    from facetx.config.parts import Part, checked_args
+    from facetx.evaluators import EVALUATORS
+
+    raw: dict[str, Any] = {"args": {}}
+    apply_overrides(raw, [f"args.{text}" for text in args.ask_args or ()])
+    return checked_args(EVALUATORS, Part(name=question, args=raw["args"]), ("dataset",)) if raw["args"] else {}
 
 
 def data_set(args: argparse.Namespace, size: int) -> "FaceDataset":
@@ -136,6 +151,7 @@ if __name__ == "__main__":
         metavar="EVALUATOR",
         help="what to ask of it: evaluators that take a data set (default: pairs identification)",
     )
+    parser.add_argument("--ask-args", nargs="+", metavar="KEY=VALUE", help="arguments of what is asked, such as name=x")
     parser.add_argument(
         "--groups",
         metavar="CSV",

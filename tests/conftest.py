@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch import nn
 
 from facetx.backbones import BACKBONES
 from facetx.backbones.importers import IMPORTERS
+from facetx.config import check_settings
 from facetx.contract import InputContract
+from facetx.training import start_run
 
 
 class Blocks(nn.Module):
@@ -116,6 +119,32 @@ def small(faces) -> dict:
         ],
         "select": "val/accuracy",
     }
+
+
+@pytest.fixture
+def plain_pictures(monkeypatch):
+    """Pictures cost more than such runs; what is drawn is a page with the names of the results."""
+
+    def draw(folder, rows, results, evaluators):
+        folder.mkdir(exist_ok=True)
+        (folder / "page.txt").write_text(str([*results]))
+
+    monkeypatch.setattr("facetx.training.run.write_pictures", draw)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, faces) -> Callable[[dict], Path]:
+    """Gives the folder of the one run of a file's tests that nothing has disturbed, by the settings."""
+    done: list[Path] = []
+
+    def get(raw: dict) -> Path:
+        if not done:
+            folder = tmp_path_factory.mktemp("unbroken") / "run"
+            start_run(check_settings(raw), folder)
+            done.append(folder)
+        return done[0]
+
+    return get
 
 
 @pytest.fixture(scope="session", autouse=True)

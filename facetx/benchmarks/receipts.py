@@ -16,6 +16,7 @@ from facetx.evaluators.base import Evaluator, Model, backbone_of
 from facetx.nn.backbone import Backbone
 from facetx.nn.meta import computation
 from facetx.progress import progress
+from facetx.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Receipt:
     """How one result came about. Hashes are SHA-256, in hexadecimal.
 
     Attributes:
-        weights: Of the backbone's state dict: names, types, shapes and bytes, in the order of the names.
+        weights: Of the state dict of what is published, its backbone most often: names, types, shapes and bytes, in the
+            order of the names.
         network: Of what is computed from the weights: the operations and their arguments, in eval mode.
         images: Of the bytes of the image files that are used, in the order of their first use. So a folder and a
             ``.bin`` of the same files agree.
@@ -83,7 +85,7 @@ def make_receipt(evaluator: Evaluator, model: Model, amp: bool = False, seed: in
     numbers = [number[digest[i]] for i in terms.items.tolist()]
     keypoints = [dataset[i]["keypoints"] for i in first_use.values()] if backbone.needs_keypoints else None
     return Receipt(
-        weights=weights_digest(backbone),
+        weights=weights_digest(model.published() if isinstance(model, Task) else model),
         network=network_digest(backbone),
         images=_sha256(image.encode() for image in first_use),
         protocol=_sha256(_bytes(a, kind) for a, kind in ((numbers, "<i8"), *terms.protocol)),

@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Outcome:
         title: In tables.
         asks: What it is hard by.
         evaluator: Its images and pairs.
-        result: What came out: a ``VerificationResult``, ``TemplateResult`` or ``IdentificationResult``.
+        result: What came out.
         receipt: How.
         inputs: The images beside the model's contract.
         warnings: What a reader of the numbers has to know.
@@ -104,7 +104,14 @@ def run_identification(
 
 
 def run_question(
-    model: Callable[[bool], Model], question: str, dataset: FaceDataset, name: str, *, flip: bool = True, **more: Any
+    model: Callable[[bool], Model],
+    question: str,
+    dataset: FaceDataset,
+    name: str,
+    *,
+    flip: bool = True,
+    args: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> Outcome:
     """Asks a question of any data set.
 
@@ -114,13 +121,14 @@ def run_question(
         dataset: What it asks by.
         name: Of the outcome's file.
         flip: Sum the embeddings of an image and of its mirror, where the evaluator has that choice.
+        args: Other arguments of the evaluator.
         more: Of ``measure``.
 
     Raises ``FacetxError`` for a question or a data set that do not fit, such as one of too few identities.
     """
     builder = EVALUATORS[question]
     choices = {"flip": flip} if "flip" in argument_names(builder) else {}
-    evaluator = build_evaluator(question, dataset, choices)
+    evaluator = build_evaluator(question, dataset, {**choices, **(args or {})})
     asks = QUESTIONS.get(question) or (inspect.getdoc(builder) or question).splitlines()[0]
     return measure(model(evaluator.whole_task), evaluator, name, f"{dataset.name}, {question}", asks, **more)
 

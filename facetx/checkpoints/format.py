@@ -151,11 +151,11 @@ def pointed(folder: Path, pointer: str) -> Path | None:
 
     It names a checkpoint beside it and nothing else; where it does not, a warning says so, and None is given.
     """
+    if not (folder / pointer).is_file():
+        return None
     try:
         with (folder / pointer).open("rb") as file:
             name = file.read(100).decode("ascii", "replace").strip()
-    except FileNotFoundError:
-        return None
     except OSError as error:
         raise CheckpointError(f"{folder / pointer}: cannot be read: {error.strerror or error}") from error
     if not _STEP.fullmatch(name):

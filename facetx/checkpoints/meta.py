@@ -102,11 +102,11 @@ def read_meta(folder: Path) -> Meta:
     Raises ``DamagedError`` where it is missing, changed, or incomplete, and ``CheckpointError`` where it is of another
     format, or cannot be read just now.
     """
+    if not (folder / META).is_file():
+        raise DamagedError(f"{folder}: no checkpoint, {META} is missing")
     try:
         with (folder / META).open("rb") as file:
             raw = file.read(_LARGEST + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        raise DamagedError(f"{folder}: no checkpoint, {META} is missing") from None
     except OSError as error:
         raise CheckpointError(f"{folder}: {META} cannot be read: {error.strerror or error}") from error
     try:

@@ -93,8 +93,9 @@ def load_published(checkpoint: Checkpoint) -> Backbone | Task:
         load_weights(backbone, weights, where)
         return backbone
     task = _task_of(checkpoint, backbone)
-    load_weights(task.published(), weights, where)
-    return task
+    published = task.published()
+    load_weights(published, weights, where)
+    return published if isinstance(published, Task) else task
 
 
 def load_whole(checkpoint: Checkpoint) -> Task:
@@ -112,7 +113,7 @@ def load_whole(checkpoint: Checkpoint) -> Task:
 def within(task: Task, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What a task has published, by its names in the task."""
     module = task.published()
-    (prefix,) = (name for name, other in task.named_modules() if other is module)
+    prefix = next((name for name, other in task.named_modules() if other is module), "")  # a task of its parts has none
     return {f"{prefix}.{name}" if prefix else name: value for name, value in published.items()}
 
 

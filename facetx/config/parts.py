@@ -92,18 +92,24 @@ def check_args(builder: Callable[..., Any], args: dict[str, Any], provided: tupl
     return {name: getattr(model, name) for name in model.model_fields_set}
 
 
+def checked_args(registry: Registry[Any], part: Part, provided: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What ``check_args`` gives for a part. Raises ``ConfigError`` with its name where its arguments do not fit."""
+    try:
+        return check_args(registry[part.name], part.args, provided)
+    except ValidationError as error:
+        raise ConfigError(f"{registry.kind} {part.name}: {error}") from error
+
+
 def create(registry: Registry[Any], part: Part, **provided: Any) -> Any:
     """Builds a part: its builder, called with its checked arguments and with what it takes of ``provided``.
 
     Raises ``ConfigError`` with the part's name where the builder refuses the values.
     """
     builder = registry[part.name]
+    args = checked_args(registry, part, tuple(provided))
     try:
-        args = check_args(builder, part.args, tuple(provided))
         taken = {k: v for k, v in provided.items() if k in parameters(builder)}
         return registry.checked(part.name, builder(**taken, **args))
-    except ValidationError as error:
-        raise ConfigError(f"{registry.kind} {part.name}: {error}") from error
     except ValueError as error:
         kind = type(error) if isinstance(error, FacetxError) else ConfigError
         raise kind(f"{registry.kind} {part.name}: {error}") from error

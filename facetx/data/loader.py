@@ -16,7 +16,7 @@ from facetx.data.base import FaceDataset, Sample
 from facetx.data.sample import Sides, check, collate
 from facetx.data.samplers import BatchOrder, Ints
 from facetx.data.transforms import Transform
-from facetx.data.workers import read_by
+from facetx.data.workers import Shared, read_by
 from facetx.errors import DataError
 
 Batch = dict[str, Any]
@@ -120,7 +120,7 @@ def training_loader(items: TrainingItems, sampler: StepSampler, workers: int, pi
     return DataLoader(
         items,
         batch_sampler=sampler,
-        collate_fn=collate,
+        collate_fn=Shared(collate),
         pin_memory=pin_memory,
         **read_by(workers, AHEAD, sampler.batch_size * items.nbytes),
     )

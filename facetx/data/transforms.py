@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from facetx.data.base import Sample
 from facetx.data.sample import NO_SIDES, Map, Sides, moved
@@ -172,14 +173,19 @@ class Resize(Geometric):
 
 
 class ColorJitter(Photometric):
-    """Scales brightness, contrast about the mean gray, and saturation, each by a factor from [1 - x, 1 + x].
+    """Scales brightness, contrast about the mean gray, and saturation, each by a factor from [1 - x, 1 + x]; then turns
+    the hue.
 
     Args:
         brightness, contrast, saturation: x of each.
+        hue: Turned by up to this share of the color circle either way, in 0..0.5.
     """
 
-    def __init__(self, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2):
+    def __init__(self, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2, hue: float = 0.0):
+        if not 0 <= hue <= 0.5:
+            raise DataError(f"hue must be in 0..0.5, got {hue}")
         self.factors = np.array([brightness, contrast, saturation])
+        self.hue = hue
 
     def image(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         b, c, s = 1 + (self.factors * rng.uniform(-1, 1, 3)).astype(np.float32)
@@ -188,7 +194,15 @@ class ColorJitter(Photometric):
         mean = gray.mean()
         # Saturation then contrast, each a blend: gray + s (x - gray), then mean + c (y - mean).
         x = (c * s) * x + (c * (1 - s)) * gray[..., None] + (1 - c) * mean
-        return np.clip(x + 0.5, 0, 255).astype(np.uint8)
+        out = np.clip(x + 0.5, 0, 255).astype(np.uint8)
+        return _turned(out, rng.uniform(-self.hue, self.hue)) if self.hue else out
+
+
+def _turned(image: NDArray[np.uint8], hue: float) -> NDArray[np.uint8]:
+    """The hue turned by a share of the circle."""
+    colors = np.array(Image.fromarray(image).convert("HSV"))
+    colors[..., 0] += np.uint8(round(hue * 256) % 256)  # 255 and 1 more are 0
+    return np.array(Image.fromarray(colors, "HSV").convert("RGB"))
 
 
 def _share(name: str, value: float) -> float:

@@ -7,18 +7,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from facetx.errors import DataError, FacetxError
 
+I = TypeVar("I")
 T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """They ask a run to end. The terminal, a scheduler and a container send them to every process of it."""
@@ -32,7 +34,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class WorkerError(FacetxError):
-    """A process that reads was killed from outside."""
+    """A process that reads was killed from outside, lacks memory, or is silent."""
 
 
 def reading_process(worker: int = 0) -> None:
@@ -77,6 +79,36 @@ def read_by(workers: int, ahead: int, batch_bytes: int) -> dict[str, Any]:
     }
 
 
+class Shared(Generic[I]):
+    """Makes a batch of items, in the memory that processes share where a worker makes it.
+
+    PyTorch would put it there later, in a thread whose errors reach nobody, so a lack of it would be a wait for ever.
+
+    Args:
+        collate: Items -> fields of a batch.
+
+    Raises ``WorkerError`` where there is no room.
+    """
+
+    def __init__(self, collate: Callable[[list[I]], Mapping[str, Any]]):
+        self.collate = collate
+
+    def __call__(self, items: list[I]) -> Mapping[str, Any]:
+        batch = self.collate(items)
+        if get_worker_info() is None:
+            return batch
+        try:
+            for value in batch.values():
+                if isinstance(value, Tensor):
+                    value.share_memory_()
+        except RuntimeError as error:
+            raise WorkerError(
+                f"the memory that processes share, /dev/shm, has no room for another batch ({error}); give a container "
+                "more (--shm-size), lower data.workers or train.batch_size, or set data.workers: 0"
+            ) from error
+        return batch
+
+
 def check_shared_memory(needed: int, what: str, instead: str) -> None:
     """Raises ``DataError`` before a write beyond the end of the shared memory kills a process, or hangs it.
 
@@ -108,8 +140,14 @@ def batches_of(loader: DataLoader[T]) -> Generator[T, None, None]:
         signal.signal(signal.SIGCHLD, before)
     try:
         yield from _awaited(iterator)
-    except (RuntimeError, OSError, EOFError) as error:  # as what PyTorch was just about when it died
-        if words := _killed(iterator):
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        lost = isinstance(error, RuntimeError | OSError | EOFError)  # as what PyTorch was just about when one died
+        words = _killed(iterator) if lost else ""
+        for process in _processes(iterator):  # one may be stuck in a read
+            process.kill()
+        if words:
             raise WorkerError(words) from error
         raise
     finally:

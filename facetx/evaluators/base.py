@@ -85,7 +85,7 @@ class Evaluator(ABC):
     Attributes:
         fields: Of the data set's items it reads these; a backbone that needs keypoints reads them too.
         flip: Whether it sees the mirror of each image, too.
-        closed_set: Whether it asks about the people who are trained on, by other images of them.
+        closed_set: Whether people who are trained on may be asked about, by other images of them.
         whole_task: Whether it asks what a task predicts, and not just for embeddings.
         notes: What a reader of its numbers has to know; known before anything is measured.
 

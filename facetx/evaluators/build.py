@@ -7,6 +7,7 @@ from typing import Any
 
 from facetx.data.base import FaceDataset
 from facetx.errors import ConfigError, FacetxError
+from facetx.evaluators.attributes import AttributeEvaluator
 from facetx.evaluators.base import Evaluator
 from facetx.evaluators.builders import (
     bin_pairs,
@@ -25,6 +26,7 @@ _TABLE: dict[str, Callable[..., Evaluator]] = {
     "pairs": pairs,
     "classification": classification,
     "identification": identification,
+    "attributes": AttributeEvaluator,
     "lfw": lfw,
     "bin_pairs": bin_pairs,
     "folder_pairs": folder_pairs,

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from facetx.data.base import FaceDataset, Sample
 from facetx.data.sample import FIELDS, KEYPOINTS_MIRRORED
-from facetx.data.workers import batches_of, read_by
+from facetx.data.workers import Shared, batches_of, read_by
 from facetx.errors import DataError, own_words
 from facetx.evaluators.base import How
 from facetx.nn.backbone import Backbone
@@ -54,7 +54,7 @@ def read_batches(
         _Numbered(dataset),  # type: ignore[arg-type]  # its items are of another type than the batches
         batch_size=how.batch_size,
         sampler=order,
-        collate_fn=_Stack(dataset, sorted(wanted), backbone.contract.size),
+        collate_fn=Shared(_Stack(dataset, sorted(wanted), backbone.contract.size)),
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else the loader draws a seed from the global state, and training feels it
         **read_by(how.workers, AHEAD, how.batch_size * (3 + ("mask" in wanted)) * backbone.contract.size**2),

@@ -33,8 +33,8 @@ def plot_roc(results: Mapping[str, VerificationResult], path: str | Path) -> Non
     The gray range on the left is where fewer than ten different pairs are expected to be accepted (of the result that
     has most of them): what stands there hangs on a few pairs.
     """
-    figure = _figure(7.2, 5.0)
-    ax = _axes(figure, 111, "FAR: different people accepted (%)", "TAR: same person accepted (%)")
+    figure = new_figure(7.2, 5.0)
+    ax = axes(figure, 111, "FAR: different people accepted (%)", "TAR: same person accepted (%)")
     most = max(r.roc.different for r in results.values())
     left = 0.5 / most
     ax.axvspan(
@@ -78,13 +78,13 @@ def plot_roc(results: Mapping[str, VerificationResult], path: str | Path) -> Non
     ax.set_xlim(100 * left, 100)
     ax.set_ylim(0, 101)
     figure.legend(loc="outside upper left", frameon=False, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_score_histogram(result: VerificationResult, path: str | Path) -> None:
     """How the scores of same and of different pairs lie about the threshold."""
-    figure = _figure(7.2, 4.4)
-    ax = _axes(figure, 111, "cosine of the two embeddings", "share of each kind of pairs (%)")
+    figure = new_figure(7.2, 4.4)
+    ax = axes(figure, 111, "cosine of the two embeddings", "share of each kind of pairs (%)")
     edges = np.linspace(min(result.scores.min(), 0), max(result.scores.max(), 1e-3), 61)
     for kind, chosen, color in (("same", result.same, COLORS[0]), ("different", ~result.same, COLORS[1])):
         scores = result.scores[chosen]
@@ -99,13 +99,13 @@ def plot_score_histogram(result: VerificationResult, path: str | Path) -> None:
     ax.axvline(result.threshold, color=INK, linewidth=1.2, linestyle="--", label=f"threshold {result.threshold:.3f}")
     figure.suptitle(f"{result.name}: equal error rate {100 * result.eer:.2f} %", fontsize=11, color=INK)
     figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_templates(result: TemplateResult, path: str | Path) -> None:
     """TAR of templates over a logarithmic FAR axis, with its 95 % interval; dashed where the FAR is not supported."""
-    figure = _figure(7.2, 4.4)
-    ax = _axes(figure, 111, "FAR: different people accepted (%)", "TAR: same person accepted (%)")
+    figure = new_figure(7.2, 4.4)
+    ax = axes(figure, 111, "FAR: different people accepted (%)", "TAR: same person accepted (%)")
     curve = [t for t in result.curve if t.far > 0]
     far, tar, low, high = (100 * np.array([getattr(t, k) for t in curve]) for k in ("target", "tar", "low", "high"))
     firm = next((i for i, t in enumerate(curve) if t.supported), len(curve))  # the first that enough pairs support
@@ -116,18 +116,18 @@ def plot_templates(result: TemplateResult, path: str | Path) -> None:
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set_ylim(0, 101)
     figure.suptitle(f"{result.name}, {result.flags}: {result.pairs:,} pairs of templates", fontsize=11, color=INK)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_ranks(result: IdentificationResult, path: str | Path, most: int = 20) -> None:
     """Share of the images whose identity is among the k closest of all others, k up to ``most`` (CMC)."""
-    figure = _figure(7.2, 4.4)
-    ax = _axes(figure, 111, "closest images looked at (rank)", "identity is among them (%)")
+    figure = new_figure(7.2, 4.4)
+    ax = axes(figure, 111, "closest images looked at (rank)", "identity is among them (%)")
     ranks = np.arange(1, most + 1)
     ax.plot(ranks, [100 * result.ranking.rank_k(int(k)) for k in ranks], color=COLORS[0], linewidth=1.8, marker="o")
     ax.set(ylim=(0, 101), xticks=[1, *ranks[4::5].tolist()])
     figure.suptitle(f"{result.images:,} images of {result.identities:,} identities", fontsize=11, color=INK)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_training(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -139,9 +139,9 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         path: The picture.
     """
     panels = training_panels(rows)
-    figure = _figure(3.7 * len(panels), 3.6)
+    figure = new_figure(3.7 * len(panels), 3.6)
     for place, (title, unit, keys) in enumerate(panels, start=1):
-        ax = _axes(figure, (1, len(panels), place), "step", unit)
+        ax = axes(figure, (1, len(panels), place), "step", unit)
         ax.set_title(title, fontsize=11, color=INK, loc="left")
         scale = 100.0 if unit == "%" else 1.0
         lowest = 0.0
@@ -150,7 +150,7 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
             if points:
                 steps, values = zip(*points)
                 few = len(points) <= 30
-                color, label = COLORS[i % len(COLORS)], key.rpartition("/")[0]
+                color, label = COLORS[i % len(COLORS)], key.removesuffix("/accuracy").removesuffix("/top1")
                 ax.plot(
                     steps, values, color=color, label=label, linewidth=1.6, marker="o" if few else "", markersize=3.5
                 )
@@ -160,7 +160,7 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         if len(keys) > 1 or not keys[0].startswith("train/"):
             ax.legend(frameon=False, fontsize=9, loc="lower right")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.1e}".replace("e-0", "e-") if value else "0")
-    _save(figure, path)
+    save(figure, path)
 
 
 def training_panels(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[str]]]:
@@ -170,6 +170,7 @@ def training_panels(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, l
     kinds = {
         "training accuracy": [k for k in keys if k.startswith("train/") and k.endswith("/accuracy")],
         "top-1, held-out images": [k for k in keys if k.endswith("/top1")],
+        "attributes, held-out images": [k for k in keys if k.endswith(("/accuracy_macro", "/balanced_accuracy"))],
         "verification accuracy": [k for k in keys if not k.startswith("train/") and k.endswith("/accuracy")],
     }
     return [
@@ -192,12 +193,12 @@ def plot_comparison(runs: Mapping[str, Sequence[Mapping[str, Any]]], batch_size:
         (key for key in keys if not key.startswith("train/")), key=lambda key: (not key.endswith("/top1"), key)
     )
     most = max(row["step"] for rows in runs.values() for row in rows) * batch_size / 1e3
-    figure = _figure(1.0 + 3.7 * (1 + len(measured)), 4.4)
+    figure = new_figure(1.0 + 3.7 * (1 + len(measured)), 4.4)
     for place, key in enumerate(["train/loss", *measured], start=1):
         loss = key == "train/loss"
         name, _, kind = key.partition("/")
         title = "training loss" if loss else f"{name} {'top-1' if kind == 'top1' else 'accuracy'}"
-        ax = _axes(figure, (1, 1 + len(measured), place), "images seen (thousand)", "loss (nats)" if loss else "%")
+        ax = axes(figure, (1, 1 + len(measured), place), "images seen (thousand)", "loss (nats)" if loss else "%")
         ax.set_title(title, fontsize=11, color=INK, loc="left")
         for i, (run, rows) in enumerate(runs.items()):
             points = [(row["step"] * batch_size / 1e3, row[key] * (1 if loss else 100)) for row in rows if key in row]
@@ -214,7 +215,7 @@ def plot_comparison(runs: Mapping[str, Sequence[Mapping[str, Any]]], batch_size:
         if loss:
             scale_losses(ax, [row["train/loss"] for rows in runs.values() for row in rows if "train/loss" in row])
     figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=min(len(runs), 7))
-    _save(figure, path)
+    save(figure, path)
 
 
 def scale_losses(ax: Axes, losses: Sequence[float]) -> None:
@@ -239,10 +240,10 @@ def plot_distributions(scores: Mapping[str, tuple[np.ndarray, np.ndarray]], path
     """
     columns = min(4, len(scores))
     lines = -(-len(scores) // columns)
-    figure = _figure(2.9 * columns, 1.9 * lines + 0.5)
+    figure = new_figure(2.9 * columns, 1.9 * lines + 0.5)
     edges = np.linspace(-1, 1, 81)
     for place, (name, (cosines, same)) in enumerate(scores.items(), start=1):
-        ax = _axes(figure, (lines, columns, place), "cosine" if place > len(scores) - columns else "", "")
+        ax = axes(figure, (lines, columns, place), "cosine" if place > len(scores) - columns else "", "")
         ax.set_title(f"{name}: AUC {100 * auc(cosines, same):.1f} %", fontsize=10, color=INK, loc="left")
         for kind, chosen, color in (("same person", same, COLORS[0]), ("different people", ~same, COLORS[1])):
             weights = np.full(int(chosen.sum()), 1 / chosen.sum())
@@ -250,7 +251,7 @@ def plot_distributions(scores: Mapping[str, tuple[np.ndarray, np.ndarray]], path
             ax.hist(cosines[chosen], bins=edges.tolist(), weights=weights, color=color, alpha=0.65, label=label)
         ax.set(xlim=(-1, 1), yticks=[])
     figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=2)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_pairs(
@@ -272,7 +273,7 @@ def plot_pairs(
     """
     columns = 4
     lines = -(-len(scores) // columns)
-    figure = _figure(2.6 * columns, 1.58 * lines + 0.4)
+    figure = new_figure(2.6 * columns, 1.58 * lines + 0.4)
     for i, (a, b, score, one) in enumerate(zip(images_a, images_b, scores, same)):
         right = (score > threshold) == one
         color = RIGHT if right else WRONG
@@ -287,10 +288,10 @@ def plot_pairs(
     figure.suptitle(
         f"Above {threshold:.2f} taken for one person.  ✓ decided rightly, ✗ wrongly", fontsize=10, color=INK
     )
-    _save(figure, path)
+    save(figure, path)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches, that draws without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -300,7 +301,7 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _axes(figure: Figure, place: Any, x: str, y: str) -> Axes:
+def axes(figure: Figure, place: Any, x: str, y: str) -> Axes:
     """Axes with a light grid and no box."""
     ax = figure.add_subplot(*place) if isinstance(place, tuple) else figure.add_subplot(place)
     ax.set_xlabel(x, color=INK)
@@ -313,5 +314,5 @@ def _axes(figure: Figure, place: Any, x: str, y: str) -> Axes:
     return ax
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save(figure: Figure, path: str | Path) -> None:
     figure.savefig(path, dpi=150)

@@ -14,10 +14,12 @@ from PIL import Image
 from facetx.benchmarks.catalog import published
 from facetx.benchmarks.groups import groups_table
 from facetx.benchmarks.suite import Outcome, pairs_of_images, published_table, summary_table, tables
+from facetx.evaluators.attributes import AttributeResult
 from facetx.evaluators.identification import IdentificationResult
 from facetx.evaluators.templates import TemplateResult
 from facetx.evaluators.verification import VerificationResult, folds_table
 from facetx.files import write_file
+from facetx.plots.attributes import in_words, plot_calibration, plot_radar
 from facetx.plots.figures import plot_ranks, plot_roc, plot_score_histogram, plot_templates
 from facetx.tables import Table
 
@@ -35,6 +37,7 @@ th:first-child, td:first-child { text-align: left; padding-left: 0 } th { font-w
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(212px, 1fr)); gap: 14px }
 figure { margin: 0; font-size: 12px; min-width: 0 } figure div { display: flex; gap: 2px; margin-bottom: 4px }
 figure img { width: 50%; min-width: 0; aspect-ratio: 1; border-radius: 3px }
+figure img.whole { width: 100% }
 figcaption { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 .wrong b { color: #D55E00 } .right b { color: #009E73 }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 8px 0; font-size: 13px }
@@ -123,12 +126,28 @@ def _other(outcome: Outcome, model: str) -> str:
         plot = _plot(lambda file: plot_templates(result, file), f"Curve of {outcome.title}")
     elif isinstance(result, IdentificationResult):
         plot = _plot(lambda file: plot_ranks(result, file), f"Curve of {outcome.title}")
+    elif isinstance(result, AttributeResult):
+        plot = _attributes(outcome)
     beside = f"<div class=own>{_table(published_table([outcome], model))}</div>" if published(outcome.name) else ""
     return (
         f"<section><h2>{escape(outcome.title)}</h2><div class=quiet>{escape(outcome.asks)}</div>{_warnings(outcome)}"
         f"{''.join(map(_table, result.tables()))}{beside}{plot}"
         f"<details><summary>Receipt</summary>{_receipt(outcome)}</details></section>"
     )
+
+
+def _attributes(outcome: Outcome) -> str:
+    """The plots of attributes, and the pictures that are most wrong."""
+    result, dataset = outcome.result, outcome.evaluator.dataset
+    radar = _plot(lambda file: plot_radar({result.name: result}, file), "Accuracy of each attribute by region")
+    curve = _plot(lambda file: plot_calibration(result, file), "How far probabilities can be trusted")
+    worst = "".join(
+        f'<figure class=wrong><img class=whole alt="" src="{_jpeg(dataset[item]["image"])}">'
+        f'<figcaption title="{escape(dataset.key(item))}"><b>{escape(in_words(result, item, attribute))}</b>'
+        f"<br>{escape(dataset.key(item))}</figcaption></figure>"
+        for item, attribute in result.worst(2 * HARDEST)
+    )
+    return f"{radar}{curve}<h3>Said most surely, and labeled otherwise</h3><div class=pairs>{worst}</div>"
 
 
 def _pairs(outcome: Outcome) -> str:

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from facetx.evaluators.attributes import AttributeResult
 from facetx.evaluators.base import Evaluator, Result
 from facetx.evaluators.verification import PairVerification, VerificationResult
+from facetx.plots.attributes import pictures_of
 from facetx.plots.figures import plot_pairs, plot_roc, plot_score_histogram, plot_training
 
 
@@ -20,8 +22,9 @@ def write_pictures(
     """Draws what there is to draw into ``folder`` and returns the files.
 
     ``training.png`` of the rows; of results of verification ``roc.png``; for each of their evaluators
-    ``<name>_scores.png``, and ``<name>_pairs.png`` with pairs from the surest mistakes to the surest hits. Results of
-    other kinds have their curve in ``training.png``.
+    ``<name>_scores.png``, and ``<name>_pairs.png`` with pairs from the surest mistakes to the surest hits; of
+    attributes ``<name>_radar.png``, ``<name>_calibration.png`` and ``<name>_wrong.png``. Results of other kinds have
+    their curve in ``training.png``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     of_pairs = {name: result for name, result in results.items() if isinstance(result, VerificationResult)}
@@ -39,6 +42,11 @@ def write_pictures(
         if evaluator.name in of_pairs and isinstance(evaluator, PairVerification):
             made.append(folder / f"{evaluator.name}_pairs.png")
             plot_sample_pairs(evaluator, of_pairs[evaluator.name], made[-1])
+        answer = results.get(evaluator.name)
+        if isinstance(answer, AttributeResult) and evaluator.dataset is not None:
+            for what, draw in pictures_of(answer, evaluator.dataset).items():
+                made.append(folder / f"{evaluator.name}_{what}.png")
+                draw(made[-1])
     return made
 
 

@@ -3,9 +3,13 @@
 from collections.abc import Callable
 
 from facetx.registry import Registry
+from facetx.tasks.attributes import Attributes
 from facetx.tasks.base import Task
+from facetx.tasks.joint import Joint
 from facetx.tasks.recognition import Recognition
 
-TASKS: Registry[Callable[..., Task]] = Registry("task", {"recognition": Recognition}, base=Task)
+TASKS: Registry[Callable[..., Task]] = Registry(
+    "task", {"recognition": Recognition, "attributes": Attributes, "joint": Joint}, base=Task
+)
 
-__all__ = ["TASKS", "Recognition", "Task"]
+__all__ = ["TASKS", "Attributes", "Joint", "Recognition", "Task"]

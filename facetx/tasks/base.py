@@ -19,9 +19,11 @@ class Task(nn.Module, ABC):
 
     Attributes:
         backbone: Images -> embeddings.
+        attribute_names: (A,) of the output "attributes", in its order; none where it predicts no attributes.
     """
 
     backbone: Backbone
+    attribute_names: tuple[str, ...] = ()
 
     def __init__(self, backbone: Backbone):
         super().__init__()
@@ -69,7 +71,8 @@ class Task(nn.Module, ABC):
     def published(self) -> nn.Module:
         """What the moving average averages, ``model.safetensors`` holds, ``init_from`` loads and exports trace.
 
-        The backbone, or the task itself, where what it learned beside the backbone is part of the answer.
+        The backbone; or the task itself, where what it learned beside the backbone is part of the answer; or another
+        task made of parts of this one, under the names that they have here.
         """
         return self.backbone
 

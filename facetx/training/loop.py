@@ -110,12 +110,13 @@ def train(
         stop = bool(unanswered) and not ask(unanswered, outcome, progress, records, caught)
         while outcome.step < run.total_steps and not stop:
             try:
-                batch = next(batches)
+                with caught.interrupting():
+                    batch = next(batches)
                 note_unreadable(run, batch, unreadable)
-            except Exception:
+            except (Exception, InterruptedBySignal):
                 if outcome.step and not records.saved(outcome.step):
-                    records.save(outcome.step, evaluated=True)
-                if caught.number:  # which ended the workers before they could ignore it
+                    records.save(outcome.step, evaluated=True, must=bool(caught.number))
+                if caught.number:
                     break
                 raise
             scalars, finite = training_step(run, batch, outcome.step)

@@ -4,6 +4,8 @@ import contextlib
 import json
 import math
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -380,6 +382,13 @@ def test_format_1_is_loaded():
     assert (checkpoint.meta.format, checkpoint.step, checkpoint.meta.data) == (1, 4, Description(6))
     average, task = checkpoint.weights(), checkpoint.state()["task"]
     assert any(not torch.equal(v, task[f"backbone.{k}"]) for k, v in average.items())
+
+
+def test_a_model_is_loaded_without_the_trainer():
+    code = f"import facetx, sys; facetx.load_model({str(OLD)!r}, 'cpu'); print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "facetx.checkpoints.format" in out
+    assert not [name for name in out if name.startswith(("facetx.training", "facetx.plots", "tensorboard"))]
 
 
 def test_a_run_goes_on_from_format_1(tmp_path):

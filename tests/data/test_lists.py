@@ -152,6 +152,9 @@ def test_celeba(tmp_path):
     assert data[0]["attributes"].tolist() == [0, 1]
     assert data[1]["image"].shape == (4, 3, 3)
     assert len(DATASETS["celeba"](root=str(tmp_path))) == 3
+    (tmp_path / "img_align_celeba/b.jpg").unlink()
+    with pytest.raises(DataError, match="1 of the 2 images of 'train' are not there: b.jpg; unpack all of them"):
+        DATASETS["celeba"](root=str(tmp_path), part="train")
     with pytest.raises(DataError, match="puts no image into 'val'"):
         DATASETS["celeba"](root=str(tmp_path), part="val")
 

@@ -23,13 +23,15 @@ with atheris.instrument_imports(include=INSTRUMENTED):
 
     from facetx.data.formats.arrays import read_npz
     from facetx.data.formats.codec import decode_image, encode_png
+    from facetx.data.lists.attributes import read_attribute_csv
     from facetx.data.lists.ijb import read_media, read_points, read_subjects, read_template_pairs
     from facetx.data.lists.image_lists import read_names
     from facetx.data.lists.landmarks import read_landmarks
     from facetx.data.lists.pairs import find_images, read_pairs
     from facetx.data.lists.protocols import read_agedb, read_calfw, read_cfp, read_sllfw
+    from facetx.data.sets.attributes import CelebA
     from facetx.data.sets.bins import BinImages
-    from facetx.data.sets.image_list import CelebA, ImageList
+    from facetx.data.sets.image_list import ImageList
     from facetx.data.sets.packed import Packed, PackWriter
     from facetx.data.sets.records import RecordFaces, read_property, write_faces
     from facetx.data.sets.shards import Shards
@@ -164,6 +166,12 @@ def read_celeba(path: Path) -> None:
     data = CelebA(str(path.parent), part="train")
     assert data.attributes.shape == (len(data), len(data.attribute_names))
     every_item(data)
+
+
+def read_attribute_rows(path: Path) -> None:
+    table = read_attribute_csv(path)
+    assert table.values.shape == (len(table.files), len(table.names))
+    assert not np.isinf(table.values).any()
 
 
 def make_cfp(file: str) -> Callable[[Path], list[bytes]]:
@@ -362,6 +370,10 @@ FORMATS = {
     "celeba_identity": Format("identity_CelebA.txt", make_celeba("identity_CelebA.txt"), read_celeba, TEXT_WORDS),
     "celeba_partition": Format(
         "list_eval_partition.txt", make_celeba("list_eval_partition.txt"), read_celeba, TEXT_WORDS
+    ),
+    "attribute_csv": Format(
+        "x.csv", text("image,Male,Young\na/1.jpg,1,-1\n2.jpg,-1,\n", 'image,Male\n"a b.jpg",0\n'),
+        read_attribute_rows, (*TEXT_WORDS, b'"', b","),
     ),
     "landmarks": Format(
         "x.csv", text(f"{HEADER}\na/1.jpg,{POINTS.replace(' ', ',')}\n"),

@@ -103,12 +103,12 @@ def attempt(work: Work, folder: Path, kill: Kill | None = None) -> Attempt:
     os.close(writer)
     aim = None if kill is None or kill.change is not None else kill
     due = started + LIMIT
-    text = b""
+    text, shot = b"", False
     while True:
         ready = select.select([reader], [], [], max(0.0, due - time.perf_counter()))[0]
         if not ready:
             found.hung = aim is None
-            found.hit |= _shoot(pid, aim or Kill("kill all"))
+            shot = _shoot(pid, aim or Kill("kill all"))
             aim, due = None, time.perf_counter() + LIMIT
             continue
         more = os.read(reader, 4096)
@@ -127,7 +127,8 @@ def attempt(work: Work, folder: Path, kill: Kill | None = None) -> Attempt:
     os.close(reader)
     found.code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     found.seconds = time.perf_counter() - started
-    found.hit |= kill is not None and kill.change is not None and found.code == -signal.SIGKILL
+    by_itself = kill is not None and kill.change is not None and found.code == -signal.SIGKILL
+    found.hit = by_itself or (shot and found.code != 0)
     found.left = _outlived()
     found.words = log.read_text(encoding="utf-8", errors="replace")[-1500:]
     return found
@@ -318,7 +319,7 @@ def main(args: argparse.Namespace) -> int:
     runs, began = 0, time.perf_counter()
     with _place(args.keep) as root:
         write_faces(root / "faces")
-        kinds = [cycle(stories) for stories in _stories(root) if args.only in (None, stories[0].kind)]
+        kinds = [cycle(stories) for stories in _stories(root, args.only)]
         phases = ["change"] * 4 + ["start", "step", "evaluation", "drawing"]
         while sum(hits.values()) < args.kills:
             story = next(kinds[runs % len(kinds)])
@@ -349,14 +350,15 @@ def _place(keep: str | None) -> Iterator[Path]:
         yield Path(folder).resolve()
 
 
-def _stories(root: Path) -> Iterator[list[Story]]:
+def _stories(root: Path, only: str | None) -> Iterator[list[Story]]:
     """Those of trainings, then those of preparations."""
     trainings = {f"training, {workers} workers": training(root / "faces", workers) for workers in (0, 1, 2)}
     for works, kind, compare in (
         (trainings, "training", differences.of_trainings),
         (preparations(root / "faces"), "preparation", differences.of_preparations),
     ):
-        yield [Story(name, work, root / name.replace(" ", "_"), kind, compare) for name, work in works.items()]
+        if only in (None, kind):
+            yield [Story(name, work, root / name.replace(" ", "_"), kind, compare) for name, work in works.items()]
 
 
 if __name__ == "__main__":

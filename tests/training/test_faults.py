@@ -15,6 +15,7 @@ from worlds import assert_same_run, die, in_a_process, rows_without_time, run, w
 
 from facetx.checkpoints import write
 from facetx.checkpoints.format import find_checkpoint
+from facetx.data.sets.folder import ImageFolder
 from facetx.data.workers import SIGNALS, WorkerError, reading_process
 from facetx.errors import CheckpointError, DataError, FacetxError
 from facetx.evaluators.verification import PairVerification
@@ -95,6 +96,28 @@ def test_a_signal_in_an_evaluation_does_not_wait_for_it(small, straight, tmp_pat
         assert_same_run(straight(small), tmp_path / "run")
 
 
+def test_a_signal_while_a_batch_is_waited_for_does_not_wait_on(small, straight, tmp_path):
+    def target():
+        own = ImageFolder.__getitem__
+
+        def slow(self, index):
+            in_a_worker = os.getpgid(0) != os.getpid()
+            if in_a_worker and (tmp_path / "run/checkpoints/step_00000006").exists():
+                time.sleep(1)  # until what was read before is used up
+                os.killpg(0, signal.SIGTERM)
+                time.sleep(60)
+            return own(self, index)
+
+        ImageFolder.__getitem__ = slow
+        outcome = run(with_(small, data={"workers": 1}), tmp_path / "run")
+        os._exit(outcome.signal)
+
+    assert in_a_process(target, seconds=30) == signal.SIGTERM
+    assert find_checkpoint(tmp_path / "run", state=True).step >= 6
+    run(small, tmp_path / "run")
+    assert_same_run(straight(small), tmp_path / "run")
+
+
 def test_a_signal_that_is_ignored_stays_so(small, tmp_path, monkeypatch):
     """As SIGHUP under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -137,6 +160,18 @@ def test_a_worker_that_is_killed_ends_the_run_with_a_checkpoint_and_its_own_word
     monkeypatch.undo()
     run(small, tmp_path / "run")
     assert rows_without_time(straight(small)) == rows_without_time(tmp_path / "run")
+
+
+def test_too_little_shared_memory_is_told(small, straight, tmp_path, monkeypatch):
+    def full(self):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "share_memory_", full)
+        with pytest.raises(WorkerError, match=r"/dev/shm, has no room .* No space left .*--shm-size"):
+            run(with_(small, data={"workers": 1}), tmp_path / "run")
+    run(small, tmp_path / "run")
+    assert_same_run(straight(small), tmp_path / "run")
 
 
 def test_workers_die_with_their_parent(small, tmp_path):

@@ -48,11 +48,12 @@ class Listing:
             by_reason.setdefault(why, []).append(name)
         reasons = [f"{len(names)} {why} ({some(names, show=3)})" for why, names in by_reason.items()]
         if reasons:
-            _say(f"{root}: left out: {printable('; '.join(reasons))}")
+            say_once(f"{root}: left out: {printable('; '.join(reasons))}")
 
 
 @cache
-def _say(words: str) -> None:
+def say_once(words: str) -> None:
+    """Logs a warning, unless this process has logged it already."""
     log.warning("%s", words)
 
 

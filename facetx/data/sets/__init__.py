@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 from facetx.data.base import FaceDataset
+from facetx.data.sets.attributes import AttributeCsv, CelebA
 from facetx.data.sets.folder import ImageFolder
 from facetx.data.sets.hugging_face import HuggingFaceFolder
-from facetx.data.sets.image_list import CelebA, ImageList
+from facetx.data.sets.image_list import ImageList
 from facetx.data.sets.packed import Packed
 from facetx.data.sets.records import RecordFaces
 from facetx.data.sets.shards import Shards
@@ -22,6 +23,7 @@ DATASETS: Registry[Callable[..., FaceDataset]] = Registry(
         "webdataset": Shards,
         "hugging_face": HuggingFaceFolder,
         "celeba": CelebA,
+        "attribute_csv": AttributeCsv,
         "synthetic_faces": SyntheticFaces,
     },
     base=FaceDataset,
