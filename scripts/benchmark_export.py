@@ -31,7 +31,8 @@ def measure(args: argparse.Namespace, timed: Callable[[Callable[[], Any], str], 
     with tempfile.TemporaryDirectory() as folder:
         fine, coarse = Path(folder) / "model.onnx", Path(folder) / "model.int8.onnx"
         export(subject.graph.model, fine)
-        quantize(fine, coarse, count=32)
+        if "int8" in args.ways:
+            quantize(fine, coarse, count=32)
         files = {"onnx": fine, "int8": coarse}
         ways |= {name: run_onnx(path.read_bytes(), name) for name, path in files.items() if name in args.ways}
     print(f"{'':10}{'batch 1':>14}{'x eager':>10}{f'batch {args.batch}':>20}{'x eager':>10}")

@@ -80,6 +80,7 @@ def write_coreml(subject: Subject, out: Path, what: str) -> Facts:
     examples = tuple(x.float() for x in subject.inputs(1))
     with converting(what, "Core ML"):
         program = program_of(Scaled(subject.graph).eval(), examples, dynamic=False).run_decompositions({})
+        _drop_aliases(program.graph)
         model = ct.convert(
             program,
             inputs=[image, *points],
@@ -99,6 +100,14 @@ def write_coreml(subject: Subject, out: Path, what: str) -> Facts:
             shutil.rmtree(out)
         os.replace(draft, out)
     return facts
+
+
+def _drop_aliases(graph: torch.fx.Graph) -> None:
+    """Takes out other names of one tensor (of Swin's windows), which coremltools does not know."""
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten.alias.default:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
 
 
 def check_spec(spec: Any, facts: Facts, what: str) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 import facetx
 from facetx.backbones import BACKBONES
+from facetx.benchmarks.embedding_cache import EmbeddingCache
 from facetx.benchmarks.receipts import make_receipt, network_digest, weights_digest
 from facetx.checkpoints.exported import KEY, Facts, read_facts
 from facetx.contract import InputContract
@@ -167,6 +168,8 @@ def test_results_and_receipts_are_those_of_the_run_but_for_what_ran_it(traits, o
     first, second = (make_receipt(evaluator, m.backbone, seed=3) for m in (traits, exported))
     assert second.versions == {**first.versions, "onnxruntime": onnxruntime.__version__}
     assert dataclasses.replace(second, versions=first.versions) == first
+    kept, other = (EmbeddingCache.key(m.backbone, faces, [0, 1], "cpu", True, False) for m in (traits, exported))
+    assert other == {**kept, "runtime": "onnxruntime"}  # so neither is answered with the other's embeddings
 
 
 def test_keypoints_are_the_second_input(tmp_path):
