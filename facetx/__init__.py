@@ -20,6 +20,7 @@ _WHERE = {
     "TASKS": "facetx.tasks",
     "TRANSFORMS": "facetx.data",
     "Backbone": "facetx.nn",
+    "BatchOrder": "facetx.data",
     "Evaluator": "facetx.evaluators",
     "FaceDataset": "facetx.data",
     "Geometric": "facetx.data",

@@ -7,8 +7,9 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from facetx.errors import FacetxError, is_resource, own_words, printable
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int]) -> int:
     """Parses the command line, runs ``main``, and returns the exit code."""
     from facetx.logs import log_to_stderr
-    from facetx.plugins import load_installed, load_plugins
+    from facetx.plugins import import_given, load_installed
 
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument(
@@ -30,16 +31,17 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
         action="append",
         default=[],
         metavar="MODULE",
-        help="a module of your own that registers parts, by its dotted name; may be given several times",
+        help="a module of your own that registers parts: its dotted name, or its .py file; may be given several times",
     )
     try:
         args = parser.parse_intermixed_args()  # key=value may stand before, between and after the options
     except TypeError:
         args = parser.parse_args()  # a script with sub-commands
     log_to_stderr()
+    sys.excepthook = _traceback
     try:
         load_installed()
-        load_plugins(args.plugins, "--import")
+        args.plugins = import_given(args.plugins)
         code = main(args)
         sys.stdout.flush()
         return code
@@ -59,6 +61,10 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _traceback(*error: Any) -> None:
+    say("".join(traceback.format_exception(*error)).rstrip(), sys.stderr)
 
 
 EXHAUSTED = (

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from functools import partial
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeVar, overload, runtime_checkable
 
-from facetx.errors import ConfigError, UnknownNameError, did_you_mean
+from facetx.errors import ConfigError, FacetxError, UnknownNameError, did_you_mean
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 
@@ -29,6 +29,13 @@ class Family:
     names: Callable[[], Iterable[str]]
 
 
+@runtime_checkable
+class Function(Protocol):
+    """Whatever can be called."""
+
+    def __call__(self, *args: Any, **named: Any) -> Any: ...
+
+
 class Registry(Generic[Builder]):
     """A table from names to builders.
 
@@ -43,7 +50,8 @@ class Registry(Generic[Builder]):
         builders: Functions, whose ``__name__`` is the name; or name -> function or class, whose arguments are those of
             its ``__init__``.
         families: Where names with a prefix lead. They count as known, but are not listed.
-        base: What builders return, by its class; what they return otherwise is an error that says what to do.
+        base: What builders return, by its class, whose annotated attributes it must have; ``Function`` for any.
+            What is something else is an error that says what to do.
     """
 
     def __init__(
@@ -105,17 +113,36 @@ class Registry(Generic[Builder]):
         return partial(family.build, name)
 
     def create(self, name: str, /, **args: Any) -> Any:
-        """Calls the builder of that name with ``args``. Raises ``ConfigError`` as ``checked`` does."""
-        return self.checked(name, self[name](**args))
+        """Calls the builder of that name with ``args``.
 
-    def checked(self, name: str, built: Any) -> Any:
-        """``built`` as it is, or ``ConfigError`` where it is not of the class ``base``."""
-        if self.base is not None and not isinstance(built, self.base):
-            raise ConfigError(
-                f"the {self.kind} {name} gives a {type(built).__name__}, which is no {self.base.__name__}; make it a "
-                f"subclass of {self.base.__module__}.{self.base.__qualname__}, which says what a {self.kind} needs"
-            )
+        Raises ``ConfigError`` with the name for values that the builder refuses, and for what it gives where that is
+        not of the class ``base``, or lacks something that every one of that class has.
+        """
+        builder, where = self[name], f"{self.kind} {name}"
+        if missing := sorted(getattr(builder, "__abstractmethods__", ())):
+            raise ConfigError(f"{where}: lacks {', '.join(missing)}; define it, {self._described()}")
+        try:
+            built = builder(**args)
+        except ValueError as error:
+            kind = type(error) if isinstance(error, FacetxError) else ConfigError
+            raise kind(f"{where}: {error}") from error
+        self._check(built, where)
         return built
+
+    def _check(self, built: Any, where: str) -> None:
+        if self.base is None:
+            return
+        if not isinstance(built, self.base):
+            remedy = "return a function" if self.base is Function else f"make it a subclass, {self._described()}"
+            raise ConfigError(f"{where}: gives a {type(built).__name__}, which is no {self.base.__name__}; {remedy}")
+        if missing := [key for key in inspect.get_annotations(self.base) if not hasattr(built, key)]:
+            raise ConfigError(
+                f"{where}: lacks {', '.join(missing)}; have its __init__ set it, or call super().__init__ with it, "
+                f"{self._described()}"
+            )
+
+    def _described(self) -> str:
+        return f"as {self.base.__module__}.{self.base.__qualname__} describes" if self.base else "as its class asks"
 
     def names(self, pattern: str = "*") -> list[str]:
         """The known names that match a shell pattern, sorted."""
@@ -150,8 +177,6 @@ def parameters(builder: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 
 def _origin(builder: Any) -> tuple[str, str]:
-    """The file and the name that a builder is written under."""
-    code = getattr(builder, "__code__", None)  # a function's; a class has its module's file
-    module = sys.modules.get(getattr(builder, "__module__", ""))
-    file = code.co_filename if code is not None else getattr(module, "__file__", None)
-    return str(file), getattr(builder, "__qualname__", repr(builder))
+    """The file (in a notebook, the module) and the name that a builder is written under."""
+    module = getattr(builder, "__module__", "")
+    return getattr(sys.modules.get(module), "__file__", None) or module, getattr(builder, "__qualname__", repr(builder))

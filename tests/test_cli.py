@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import sys
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ def _level():
 def ended(monkeypatch, main):
     monkeypatch.setattr(logging.root, "handlers", [])  # pytest's, in whose place a script sets up its own
     monkeypatch.setattr("sys.argv", ["script"])
+    monkeypatch.setattr("sys.excepthook", sys.excepthook)  # a script's own comes in its place
     return run_script(argparse.ArgumentParser(), main)
 
 
@@ -57,6 +59,18 @@ def test_nor_do_tracebacks_in_the_log(monkeypatch, capsys):
     err = capsys.readouterr().err
     assert "DataError: \\x1b[2J" in err
     assert CLEAR not in err
+
+
+def test_nor_do_tracebacks_of_scripts(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(sys, "argv", ["script", "--debug"])
+    with pytest.raises(DataError) as caught:
+        run_script(argparse.ArgumentParser(), raising(DataError(CLEAR)))
+    sys.excepthook(caught.type, caught.value, caught.tb)  # as Python does at the end of a script
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback (most recent call last)")
+    assert err.endswith("DataError: \\x1b[2J\n")
 
 
 def raising(error):

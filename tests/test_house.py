@@ -35,6 +35,7 @@ ROOMS = [
     "prepare",
     "plots",
     "exporting",
+    "demo",
     "training",
     "cli",
 ]
@@ -107,6 +108,7 @@ def test_the_public_names_are_these():
         "TASKS",
         "TRANSFORMS",
         "Backbone",
+        "BatchOrder",
         "Evaluator",
         "FaceDataset",
         "Geometric",
@@ -140,8 +142,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {n.split("/")[0] for n in names} == {"facetx", f"facetx-{facetx.__version__}.dist-info"}
-    assert {Path(n).suffix for n in names if n.startswith("facetx/")} <= {".py", ".typed"}
-    sources = {str(p.relative_to(ROOT)) for p in (ROOT / "facetx").rglob("*.py")}
+    assets = {".html", ".css", ".js", ".svg"}  # of the live page
+    assert {Path(n).suffix for n in names if n.startswith("facetx/")} <= {".py", ".typed", *assets}
+    sources = {str(p.relative_to(ROOT)) for p in (ROOT / "facetx").rglob("*") if p.suffix in {".py", *assets}}
     assert sources <= set(names)
 
 

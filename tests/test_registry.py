@@ -1,11 +1,12 @@
 """Tables of names, and names that lead into other libraries."""
 
 import inspect
+from abc import ABC, abstractmethod
 
 import pytest
 
 from facetx.errors import ConfigError, UnknownNameError
-from facetx.registry import Family, Registry
+from facetx.registry import Family, Function, Registry
 
 
 def one(size: int = 1) -> tuple:
@@ -39,11 +40,69 @@ def test_names_are_taken_once_but_by_the_same_code():
     assert table.names() == ["one", "three", "two"]
 
 
+def test_a_notebooks_cell_may_be_run_again():
+    """Each run compiles it under another file's name."""
+    table = Registry("thing", [two])
+    for cell, size in enumerate((1, 2)):
+        names = {"__name__": "notebook", "table": table}
+        exec(compile(f"@table.register\ndef mine():\n    return {size}", f"cell {cell}", "exec"), names)
+    assert table.create("mine") == 2
+
+
 def test_what_is_built_is_of_the_tables_class():
     table = Registry("thing", {"list": list, "one": one}, base=tuple)
     assert table.create("one") == ("one", 1)
-    with pytest.raises(ConfigError, match="the thing list gives a list, which is no tuple; make it a subclass"):
+    with pytest.raises(ConfigError, match="thing list: gives a list, which is no tuple; make it a subclass"):
         table.create("list")
+
+
+class Base(ABC):
+    size: int
+
+    def __init__(self, size: int = 1):
+        self.size = size
+
+    @abstractmethod
+    def area(self) -> int: ...
+
+
+class Whole(Base):
+    def area(self) -> int:
+        return self.size**2
+
+
+class NoArea(Base):
+    pass
+
+
+class NoSize(Whole):
+    def __init__(self):
+        pass
+
+
+class Picky(Whole):
+    def __init__(self, size: int = 1):
+        raise ValueError(f"{size} is too small")
+
+
+def test_what_a_part_lacks_is_named():
+    table = Registry("thing", [Whole, NoArea, NoSize, Picky], base=Base)
+    assert table.create("Whole", size=3).area() == 9
+    described = f"as {__name__}.Base describes"
+    for name, words in {
+        "NoArea": f"thing NoArea: lacks area; define it, {described}",
+        "NoSize": f"thing NoSize: lacks size; have its __init__ set it, or call .*, {described}",
+        "Picky": "thing Picky: 1 is too small",
+    }.items():
+        with pytest.raises(ConfigError, match=f"^{words}$"):
+            table.create(name)
+
+
+def test_functions_are_what_can_be_called():
+    table = Registry("rule", {"good": lambda: len, "bad": lambda: 1.0}, base=Function)
+    assert table.create("good") is len
+    with pytest.raises(ConfigError, match="rule bad: gives a float, which is no Function; return a function"):
+        table.create("bad")
 
 
 def test_unknown_names_are_answered_with_near_ones():

@@ -24,7 +24,8 @@ def apply_overrides(
 ) -> dict[Path_, str]:
     """Sets what each ``key.subkey=value`` says in ``raw``; the place, for messages, of each path that is there now.
 
-    Names of parts come first, in whatever order they are given: arguments are for the part that will be there.
+    Names of parts come first and arguments last, in whatever order they are given: arguments are for the part that will
+    be there.
 
     Args:
         raw: Settings as plain values, which are changed.
@@ -35,7 +36,7 @@ def apply_overrides(
     """
     places = dict(places or {})
     changes = [(text, *_parse(text)) for text in overrides]
-    changes.sort(key=lambda change: not (change[1][-1] == "name" or _named(change[2])))
+    changes.sort(key=lambda change: 2 if "args" in change[1] else not (change[1][-1] == "name" or _named(change[2])))
     for text, keys, value in changes:
         path = _set(raw, keys, value, text)
         note_place(places, path, f"command line ({text})", value, value_at(raw, path))
@@ -142,8 +143,9 @@ def rename(part: dict[str, Any], name: Any, path: Path_, args: Any = None) -> No
         dropped = {k: v for k, v in old.items() if k not in (args or {})} if isinstance(old, dict) else {}
         if dropped:
             log.warning(
-                "%s: %s in place of %s, with its own defaults: %s dropped, written for %s",
-                *(dotted(path), name, former, ", ".join(f"{k}={v}" for k, v in dropped.items()), former),
+                "%s: %s in place of %s, with its own defaults: %s dropped; to keep one, say it anew: %s.args.%s=...",
+                *(dotted(path), name, former or "another", ", ".join(f"{k}={v}" for k, v in dropped.items())),
+                *(dotted(path), next(iter(dropped))),
             )
     part["name"] = name
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, Validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from facetx.errors import ConfigError, FacetxError
+from facetx.errors import ConfigError
 from facetx.registry import Registry, parameters
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -103,13 +103,8 @@ def checked_args(registry: Registry[Any], part: Part, provided: tuple[str, ...] 
 def create(registry: Registry[Any], part: Part, **provided: Any) -> Any:
     """Builds a part: its builder, called with its checked arguments and with what it takes of ``provided``.
 
-    Raises ``ConfigError`` with the part's name where the builder refuses the values.
+    Raises ``ConfigError`` with the part's name as ``Registry.create`` does.
     """
     builder = registry[part.name]
     args = checked_args(registry, part, tuple(provided))
-    try:
-        taken = {k: v for k, v in provided.items() if k in parameters(builder)}
-        return registry.checked(part.name, builder(**taken, **args))
-    except ValueError as error:
-        kind = type(error) if isinstance(error, FacetxError) else ConfigError
-        raise kind(f"{registry.kind} {part.name}: {error}") from error
+    return registry.create(part.name, **{k: v for k, v in provided.items() if k in parameters(builder)}, **args)

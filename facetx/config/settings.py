@@ -161,7 +161,7 @@ class Settings(Strict):
     name: str
     """Of the run, and of its folder below runs/ unless --run-dir says another."""
     plugins: tuple[str, ...] = ()
-    """Modules of one's own, by dotted name or as a .py file, that register parts; --import of every script adds one."""
+    """Modules of one's own that register parts, by dotted name; --import of every script adds one."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of the initial weights, the data order, augmentation and dropout."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -55,10 +55,12 @@ def load_variants(path: str | Path, overrides: Sequence[str] = (), plugins: Sequ
         if not isinstance(changes, dict | None):
             problems[f"{where}: variants.{name}: expected keys and values to change, got {changes!r}"] = None
             continue
-        laid, laid_places = copy.deepcopy(raw), dict(base_places)
+        together: dict[str, Any] = {}  # so that arguments are for the part that will be there, whatever comes first
+        for key, value in (changes or {}).items():
+            together = _joined(together, _nested(str(key).split("."), value))
+        laid, laid_places = lay_over(copy.deepcopy(raw), together), dict(base_places)
         for key, value in (changes or {}).items():
             keys = str(key).split(".")
-            laid = lay_over(laid, _nested(keys, value))
             for p in (p for p in places if p[:3] == (*here, key)):
                 to, written = _indices((*keys, *p[3:])), value_at(value, p[3:])
                 if isinstance(written, dict):
@@ -85,6 +87,19 @@ def _nested(keys: Sequence[str], value: Any) -> Any:
     for key in reversed(keys):
         value = {key: value}
     return value
+
+
+def _joined(one: Any, other: Any) -> Any:
+    """Two changes as one: of what both set, the latter's."""
+    if isinstance(one, str) and isinstance(other, dict):
+        one = {"name": one}
+    if isinstance(other, str) and isinstance(one, dict):
+        other = {"name": other}
+    if isinstance(one, list) and isinstance(other, dict):
+        return lay_over(one, other)
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return other
+    return {**one, **{key: _joined(one[key], value) if key in one else value for key, value in other.items()}}
 
 
 def _indices(path: Sequence[str | int]) -> Path_:

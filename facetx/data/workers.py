@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data._utils import signal_handling
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from facetx.errors import DataError, FacetxError
@@ -134,6 +135,8 @@ def batches_of(loader: DataLoader[T]) -> Generator[T, None, None]:
     Raises ``WorkerError``, between two batches and never elsewhere, where a worker has been killed.
     """
     before = signal.getsignal(signal.SIGCHLD)
+    if getattr(before, "__module__", None) == signal_handling.__name__:  # of a loader that is not read here
+        before = signal.SIG_DFL
     iterator = iter(loader)
     if loader.num_workers and threading.current_thread() is threading.main_thread():
         # PyTorch would raise as soon as one dies, even in the middle of an optimizer step. It looks at each batch, too.

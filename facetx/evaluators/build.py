@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from facetx.data.base import FaceDataset
-from facetx.errors import ConfigError, FacetxError
+from facetx.errors import ConfigError
 from facetx.evaluators.attributes import AttributeEvaluator
 from facetx.evaluators.base import Evaluator
 from facetx.evaluators.builders import (
@@ -64,11 +64,8 @@ def build_evaluator(
             f"evaluator {name}: brings its own images, so it takes no data; those that ask any data set are "
             f"{', '.join(asking)}"
         )
-    try:
-        return EVALUATORS.checked(name, builder(**given))
-    except ValueError as error:
-        kind = type(error) if isinstance(error, FacetxError) else ConfigError
-        raise kind(f"evaluator {name}: {error}") from error
+    evaluator: Evaluator = EVALUATORS.create(name, **given)
+    return evaluator
 
 
 def args_with_size(registry: Registry[Any], name: str, args: Mapping[str, Any], size: int | None) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class Head(nn.Module, ABC):
         has_logits: Whether ``logits`` gives any.
     """
 
+    embedding_dim: int
+    num_classes: int
     needs_pairs: bool = False
     per_sample: bool = False
     has_logits: bool = False

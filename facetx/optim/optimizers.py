@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from facetx.nn import ClassToken, LearnedPositions
-from facetx.registry import Registry
+from facetx.registry import Function, Registry
 
 _NO_DECAY = (LearnedPositions, ClassToken)
 
@@ -84,7 +84,9 @@ def sgd(momentum: float = 0.9, nesterov: bool = False) -> Callable[..., torch.op
 
 
 # All are fused: besides being quick, a fused optimizer skips its step where ``optimizer.found_inf`` is 1.
-OPTIMIZERS: Registry[Callable[..., Callable[..., torch.optim.Optimizer]]] = Registry("optimizer", [adamw, adam, sgd])
+OPTIMIZERS: Registry[Callable[..., Callable[..., torch.optim.Optimizer]]] = Registry(
+    "optimizer", [adamw, adam, sgd], base=Function
+)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

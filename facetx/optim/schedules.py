@@ -7,7 +7,7 @@ epochs: a whole epoch at a millionth of the rate is how the published Face Trans
 import math
 from collections.abc import Callable, Sequence
 
-from facetx.registry import Registry
+from facetx.registry import Function, Registry
 
 Schedule = Callable[[int, int], float]
 """(step, total steps), both counted after the warm-up -> factor on the base learning rate, usually in [0, 1]."""
@@ -47,7 +47,9 @@ def warm_restarts(period: int = 1000, multiply: int = 1, final: float = 0.0) -> 
     return factor
 
 
-SCHEDULES: Registry[Callable[..., Schedule]] = Registry("schedule", [constant, cosine, poly, multi_step, warm_restarts])
+SCHEDULES: Registry[Callable[..., Schedule]] = Registry(
+    "schedule", [constant, cosine, poly, multi_step, warm_restarts], base=Function
+)
 
 
 def rate_at(schedule: Schedule, step: int, total_steps: int, warmup_steps: int = 0) -> float:

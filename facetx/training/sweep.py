@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from facetx.config import Settings, differences, load_settings
+from facetx.config import Settings, check_settings, differences, load_settings
 from facetx.data.formats.arrays import read_npz
 from facetx.data.workers import SIGNALS, die_with_parent
 from facetx.errors import ConfigError, FacetxError, some
@@ -175,7 +175,7 @@ def _signals_to(child: int) -> Iterator[None]:
 
 def train_variant(settings_json: str, folder: Path) -> int:
     """Trains one variant to its end and writes its facts; returns the signal that stopped it before, or 0."""
-    settings = Settings.model_validate_json(settings_json)
+    settings = check_settings(json.loads(settings_json))
     results: dict[str, Any] = {}
     diverged = None
     try:

@@ -191,6 +191,38 @@ def test_another_name_does_not_inherit_arguments(tmp_path, caplog, overrides):
     assert head.args == {"margin": 0.2, "scale": 32.0}
 
 
+PARTS = """\
+data:
+  name: image_folder
+  args: {root: somewhere}
+  sampler: {name: identities, args: {images: 2}}
+  transforms: [{name: shift, args: {pixels: 2}}, flip]
+head: [{name: cosface, weight: 2.0, args: {margin: 0.2}}, {name: center_loss, weight: 0.1}]
+evaluators: [{name: pairs, every: 5, data: {name: synthetic_faces, args: {identities: 7}}, args: {flip: false}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "at", "expected"),
+    [
+        (["data.sampler=shuffled"], "data.sampler", {"name": "shuffled", "args": {}}),
+        (["data.transforms.0.name=resize", "data.transforms.0.args.size=8"], "data.transforms.0", {"name": "resize", "args": {"size": 8}}),
+        (["head.0.name=arcface"], "head.0", {"name": "arcface", "args": {}, "weight": 2.0}),
+        (["head.0.args.engine=full", "head.0=arcface"], "head.0", {"name": "arcface", "args": {"engine": "full"}, "weight": 2.0}),
+        (["head.1.args.alpha=0.3", "head=[arcface, center_loss]"], "head.1", {"name": "center_loss", "args": {"alpha": 0.3}, "weight": 1.0}),
+        (["evaluators.0.data.name=image_folder", "evaluators.0.data.args.root=x"], "evaluators.0.data", {"name": "image_folder", "args": {"root": "x"}}),
+        (["evaluators.0=classification"], "evaluators.0.args", {}),
+    ],
+)  # fmt: skip
+def test_parts_in_lists_and_in_parts_do_not_inherit_either(tmp_path, overrides, at, expected):
+    kept = [line for line in GOOD.splitlines(keepends=True) if line.startswith(("name", "model", "optim", "train"))]
+    found = load_settings(write(tmp_path, "".join(kept) + PARTS), overrides).model_dump(mode="json")
+    assert (found["evaluators"][0]["every"], found["head"][1]["name"]) == (5, "center_loss")
+    for key in at.split("."):
+        found = found[int(key) if key.isdigit() else key]
+    assert found == expected
+
+
 def test_a_renamed_section_keeps_what_is_not_its_arguments(tmp_path, caplog):
     text = GOOD.replace("optim: {lr: 1e-3}", "optim: {lr: 1e-3, clip_norm: 0.5, args: {eps: 1e-6}}")
     assert text != GOOD

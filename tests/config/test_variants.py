@@ -66,6 +66,21 @@ def test_a_variant_of_another_name_takes_its_own_defaults(written, caplog):
     assert "margin=0.1 dropped" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head.name": "arcface", "head.args.margin": 0.3},
+        {"head.args.margin": 0.3, "head.name": "arcface"},
+        {"head": {"args": {"margin": 0.3}}, "head.name": "arcface"},
+        {"head.args": {"margin": 0.3}, "head": "arcface"},
+    ],
+)
+def test_a_variants_arguments_are_for_its_own_part_whatever_the_order(written, caplog, changes):
+    (variant,) = load_variants(written({"a": changes})).values()
+    assert (variant.head[0].name, variant.head[0].args) == ("arcface", {"margin": 0.3})
+    assert "scale=16.0 dropped; to keep one, say it anew: head.args.scale=..." in caplog.text
+
+
 def test_overrides_reach_all_or_one(written):
     path = written({"a": {}, "b": {"optim": {"lr": 1e-2}}})
     a, b = load_variants(path, ["optim.lr=1e-5", "variants.b.optim.weight_decay=0.5"]).values()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Blocks
+from torch.utils.data._utils import signal_handling
 
 from facetx.data import workers
 from facetx.data.base import FaceDataset
@@ -147,3 +148,18 @@ def test_a_pipe_among_the_images_is_left_out_or_unreadable(tmp_path):
         data[2]
     with pytest.raises(DataError, match="a/2.png: is no regular file"):
         read_file(tmp_path / "a/2.png")
+
+
+def test_a_handler_that_other_loaders_left_does_not_hide_what_was_wrong(monkeypatch):
+    def lack(index):
+        raise MemoryError
+
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        signal_handling._set_SIGCHLD_handler()  # as plain PyTorch does at its first loader with workers
+        with pytest.raises(MemoryError):
+            list(batches_of(loader(Items(lack), count=1)))
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGCHLD, before)

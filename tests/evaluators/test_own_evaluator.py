@@ -63,7 +63,7 @@ def test_it_runs_in_training_and_on_what_was_trained(small, faces, tmp_path, tab
 
 
 def test_what_is_no_evaluator_is_named(table):
-    with pytest.raises(ConfigError, match="evaluator none gives a int, which is no Evaluator; make it a subclass"):
+    with pytest.raises(ConfigError, match="evaluator none: gives a int, which is no Evaluator; make it a subclass"):
         build_evaluator("none", None, {})
     with pytest.raises(DataError, match="lengths: has no data set"):
         Lengths(None).terms()

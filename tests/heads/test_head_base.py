@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from facetx.errors import ConfigError, DataError
 from facetx.heads import HEADS, Head, JointHead
 from facetx.heads.precision import product, true_float32
+from facetx.registry import Registry
 
 CENTERS = [name for name in HEADS if "engine" in inspect.signature(HEADS[name]).parameters]
 CASES = [
@@ -55,7 +56,7 @@ def test_what_an_own_head_returns_is_checked_and_named(answer, message):
 
 
 def test_an_own_head_needs_nothing_but_its_forward():
-    head = HEADS.checked("own", Own(lambda x: {"loss": x.mean()}))
+    head = Registry("head", [Own], base=Head).create("Own", answer=lambda x: {"loss": x.mean()})
     x = torch.randn(12, 8, requires_grad=True)
     assert torch.equal(head(x, LABELS)["loss"], x.mean())
     assert head(x.bfloat16(), LABELS)["loss"].dtype == torch.float32
@@ -74,10 +75,13 @@ def test_what_is_no_head_is_named_where_it_is_built():
         def forward(self, embeddings, labels):
             return {}
 
-    with pytest.raises(ConfigError, match=r"head mine gives a Linear, which is no Head; .* facetx.heads.base.Head"):
-        HEADS.checked("mine", nn.Linear(2, 2))
+    table = Registry("head", {"mine": nn.Linear, "half": Half}, base=Head)
+    with pytest.raises(ConfigError, match=r"head mine: gives a Linear, which is no Head; .* facetx.heads.base.Head"):
+        table.create("mine", in_features=2, out_features=2)
+    with pytest.raises(ConfigError, match=r"head half: lacks embedding_dim, num_classes; .* call super\(\).__init__"):
+        table.create("half")
     with pytest.raises(ConfigError, match=r"head Half: its __init__ must begin with super\(\)"):
-        HEADS.checked("half", Half())(torch.randn(12, 8), LABELS)
+        Half()(torch.randn(12, 8), LABELS)
 
 
 def test_heads_say_what_they_are():

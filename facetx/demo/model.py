@@ -1,0 +1,138 @@
+"""What the page must know of an exported model: read from the file's own metadata."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ValidationError, model_validator
+
+from facetx.contract import InputContract
+from facetx.data.align import template
+from facetx.data.attribute_groups import regions_of
+from facetx.demo.calibration import find_calibration, read_calibration
+from facetx.errors import CheckpointError, printable
+
+METADATA = "facetx"
+"""The key of the ONNX file's metadata that ``facetx.export`` writes."""
+
+
+class _Facts(BaseModel, strict=True, frozen=True):
+    """What is read of the metadata."""
+
+    task: str
+    outputs: dict[str, list[int | None]]
+    input: InputContract
+    attributes: list[str] = []
+    license: str | None = None
+    source: dict[str, Any] = {}
+    weights: str | None = None
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        if "attributes" in self.outputs and self.outputs["attributes"] != [len(self.attributes)]:
+            raise ValueError(f"{len(self.attributes)} names for attributes of shape {self.outputs['attributes']}")
+        return self
+
+
+@dataclass(frozen=True)
+class PageModel:
+    """An ONNX file, and what the page says and asks of it.
+
+    Attributes:
+        path: The file.
+        about: Plain values, which the page loads as ``model.json``.
+        notes: For the terminal.
+    """
+
+    path: Path
+    about: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def read_model(path: str | Path, calibration: str | Path | None = None) -> PageModel:
+    """The model of an ONNX file that ``facetx.export`` wrote.
+
+    Args:
+        path: The file.
+        calibration: A result of verification, as ``scripts/evaluate.py`` writes it, whose thresholds and error rates
+            the page shows; None for one that lies beside the model, or in its run.
+
+    Raises ``CheckpointError`` for a file that is no such model, and ``DataError`` for a calibration of another.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path}: is a folder; the page takes an exported model: python scripts/export.py {path} --to onnx"
+        )
+    inputs, facts = _read(path)
+    embeds, tells = "embedding" in facts.outputs, "attributes" in facts.outputs
+    if not (embeds or tells):
+        raise CheckpointError(f"{path}: gives {', '.join(facts.outputs)}; the page shows embeddings and attributes")
+    known: dict[str, Any] | None = None
+    notes: list[str] = []
+    if embeds and calibration is not None:
+        known = read_calibration(calibration, facts.weights)
+    elif embeds:
+        known, notes = find_calibration(path, facts.weights)
+    contract = facts.input
+    about = {
+        "name": facts.source.get("name") or path.stem,
+        "task": facts.task,
+        "size": contract.size,
+        "input": str(contract),
+        "template": template(contract.size).tolist() if contract.alignment == "arcface" else None,
+        "keypoints": "keypoints" in inputs,
+        "embeds": embeds,
+        "regions": _regions(facts.attributes) if tells else [],
+        "calibration": known,
+        "license": facts.license,
+        "weights": facts.weights,
+    }
+    return PageModel(path, about, tuple(notes))
+
+
+def _regions(names: list[str]) -> list[dict[str, Any]]:
+    """For each region of the face, its attributes with their places in the model's output."""
+    return [
+        {
+            "name": region.capitalize(),
+            "attributes": [{"name": names[i], "label": label(names[i]), "index": i} for i in places],
+        }
+        for region, places in regions_of(names).items()
+    ]
+
+
+def label(name: str) -> str:
+    """An attribute's name in words.
+
+    >>> label("5_o_Clock_Shadow")
+    "5 o'clock shadow"
+    """
+    return name.replace("_o_Clock", " o'clock").replace("_", " ").capitalize()
+
+
+def _read(path: Path) -> tuple[list[str], _Facts]:
+    """The names of the inputs of an ONNX file, and the facts that its metadata holds."""
+    try:
+        import onnx
+    except ImportError:
+        raise CheckpointError("reading an ONNX file needs the package onnx: pip install 'facetx[export]'") from None
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as error:
+        raise CheckpointError(f"{path}: is no ONNX file, or a damaged one ({printable(str(error))})") from None
+    file = onnx.load(str(path), load_external_data=False)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in file.graph.initializer):
+        raise CheckpointError(f"{path}: keeps its weights in a file beside it; the page needs all in one file")
+    texts = {entry.key: entry.value for entry in file.metadata_props}
+    try:
+        facts = _Facts.model_validate_json(texts.get(METADATA, "{}"))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise CheckpointError(
+            f"{path}: does not say what it expects and gives ({printable(problems)}); make the file by "
+            "python scripts/export.py RUN --to onnx"
+        ) from error
+    return [value.name for value in file.graph.input], facts

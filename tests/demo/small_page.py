@@ -1,0 +1,111 @@
+"""A small model of both kinds of answers, as an exported ONNX file; and stand-ins for npm's packages.
+
+It is a plugin of the tests beside it, and is imported by them too, so PYTEST_DONT_REWRITE.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from facetx.benchmarks.receipts import Receipt
+from facetx.benchmarks.results import write_result
+from facetx.contract import InputContract
+from facetx.data.synthetic.traits import ATTRIBUTES
+from facetx.demo.packages import PACKAGES
+from facetx.evaluators.verification import VerificationResult
+
+WEIGHTS = "5a" * 32
+FACTS = {
+    "format": 1,
+    "task": "joint",
+    "outputs": {"embedding": [24], "attributes": [len(ATTRIBUTES)]},
+    "input": InputContract(size=64).as_dict(),
+    "attributes": list(ATTRIBUTES),
+    "license": "MIT",
+    "source": {"name": "small_faces", "step": 3},
+    "weights": WEIGHTS,
+}
+
+
+class Both(nn.Module):
+    """uint8 images (B, 3, 64, 64) -> embeddings (B, 24) and logits of the attributes (B, A)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.contract = InputContract(size=64)
+        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 5, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
+        self.embedding = nn.Linear(128, 24)
+        self.attributes = nn.Linear(24, len(ATTRIBUTES))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        embedding = self.embedding(self.trunk(self.contract(image)))
+        return embedding, 8 * self.attributes(embedding)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The file, and the network that it was made of."""
+
+    path: Path
+    network: Both
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Exported:
+    pytest.importorskip("onnxscript", reason="needs the extra 'export'")
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    torch.manual_seed(0)
+    network = Both().eval()
+    torch.onnx.export(
+        network,
+        (torch.zeros(2, 3, 64, 64, dtype=torch.uint8),),
+        str(path),
+        input_names=["image"],
+        output_names=["embedding", "attributes"],
+        dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
+        external_data=False,
+        dynamo=True,
+        verbose=False,
+    )
+    say(path, FACTS)
+    return Exported(path, network)
+
+
+def say(path: Path, facts: dict, source: Path | None = None) -> Path:
+    """Writes these facts into an ONNX file's metadata, in place of those that it had."""
+    import onnx
+
+    file = onnx.load(str(source or path))
+    del file.metadata_props[:]
+    onnx.helper.set_model_props(file, {"facetx": json.dumps(facts)})
+    onnx.save(file, str(path))
+    return path
+
+
+def scored() -> VerificationResult:
+    """200 pairs of each kind; of two people they score 0.00 to 0.40, of one 0.31 to 0.91."""
+    scores = np.concatenate([np.linspace(0.31, 0.91, 200), np.linspace(0, 0.4, 200)])
+    return VerificationResult("drawn", scores, np.repeat([True, False], 200), np.tile(np.arange(10), 40), 1.0, True)
+
+
+def write_result_file(path: Path, weights: str = WEIGHTS) -> Path:
+    """``scored`` as a result's file, measured with these weights."""
+    write_result(path, scored(), Receipt(weights, "n", "i", "p", None, True, "l2", "grid", {}, {}, "fp32", "cpu", {}))
+    return path
+
+
+@pytest.fixture
+def packages(tmp_path) -> Path:
+    """A node_modules whose files are there, and hold their own names."""
+    root = tmp_path / "node_modules"
+    for package in PACKAGES:
+        for name in package.files:
+            (root / package.name / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / package.name / name).write_text(name)
+        (root / package.name / "package.json").write_text(json.dumps({"version": package.version}))
+    return root
