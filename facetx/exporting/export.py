@@ -70,14 +70,15 @@ def export(
     elif to == "coreml":
         coreml.require()
     subject = subject_of(model, WORDS[to])
-    out.parent.mkdir(parents=True, exist_ok=True)
     if to == "coreml":
+        out.parent.mkdir(parents=True, exist_ok=True)
         facts = coreml.write_coreml(subject, out, _name(subject))
         return Exported(out, facts, "its description was read back; what it computes can be seen on a Mac alone")
     more, where = (first_images(images, subject.facts), images.name) if images else _own_images(subject)
     content, run = _converted(subject, to, opset, subject.facts, str(out))
     seen = difference(subject.graph, run, examples(subject.facts, more), str(out))
     facts = subject.facts.model_copy(update={"difference": seen})
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_file(out, content(facts))
     words = f"differs from PyTorch by {seen:.1e} of an output's largest value at most, at batch 1, 2 and 7, of noise"
     return Exported(out, facts, f"{words}, drawn faces{f' and {where}' if where else ''}")

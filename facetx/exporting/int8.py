@@ -79,6 +79,7 @@ def quantize(path: str | Path, out: str | Path, images: FaceDataset | None = Non
     if not np.isfinite(seen):
         raise ExportError(f"{out}: its outputs are not finite; calibrate on images that are like those of use")
     facts = facts.model_copy(update={"difference": seen})
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     write_file(out, with_facts(proto, facts))
     words = f"differs from fp32 by {100 * seen:.1f} % of an output's length on {len(inputs[0])} images of {images.name}"
     return Exported(Path(out), facts, words)
