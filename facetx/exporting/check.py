@@ -1,6 +1,6 @@
 """Whether an exported file computes what PyTorch does, on noise and on faces."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from facetx.checkpoints.exported import Facts
 from facetx.data.base import FaceDataset
 from facetx.data.sample import collate
 from facetx.data.synthetic.faces import SyntheticFaces
-from facetx.errors import ExportError
+from facetx.errors import DataError, ExportError
 from facetx.exporting.graph import Graph
 
 BATCHES = (1, 2, 7)
@@ -22,23 +22,37 @@ Inputs = tuple[Tensor, ...]
 Run = Callable[[Inputs], Mapping[str, NDArray[np.float32]]]
 
 
-def examples(facts: Facts, dataset: FaceDataset | None = None) -> Iterator[Inputs]:
-    """Batches of 1, 2 and 7: of noise over all values, of drawn faces, and of a data set's first images, if any."""
+def examples(facts: Facts, more: Iterable[Inputs] = ()) -> Iterator[Inputs]:
+    """Batches of 1, 2 and 7 of noise over all values and of drawn faces, then ``more``."""
     size = facts.input.size
     draw = torch.Generator().manual_seed(0)
     for batch in BATCHES:
         images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, generator=draw)
         yield (images, torch.rand(batch, 5, 2, generator=draw)) if facts.keypoints else (images,)
-    yield from _batches(SyntheticFaces(identities=max(BATCHES), images_per_identity=1, size=size), facts)
-    if dataset is not None:
-        yield from _batches(dataset, facts)
+    yield from first_images(SyntheticFaces(identities=max(BATCHES), images_per_identity=1, size=size), facts)
+    yield from more
 
 
-def _batches(dataset: FaceDataset, facts: Facts) -> Iterator[Inputs]:
-    for batch in BATCHES:
-        if batch <= len(dataset):
-            found = collate([dict(dataset[i]) for i in range(batch)])
-            yield (found["image"], found["keypoints"]) if facts.keypoints else (found["image"],)
+def first_images(dataset: FaceDataset, facts: Facts) -> list[Inputs]:
+    """Batches of 1, 2 and 7 of a data set's first images, as far as it has so many. Raises as ``inputs_of`` does."""
+    return [inputs_of(dataset, range(batch), facts) for batch in BATCHES if batch <= len(dataset)]
+
+
+def inputs_of(dataset: FaceDataset, places: Sequence[int], facts: Facts) -> Inputs:
+    """Items of a data set as inputs. Raises ``DataError`` for an image of another size, or without needed keypoints."""
+    size = facts.input.size
+    samples = [dict(dataset[i]) for i in places]
+    for i, sample in zip(places, samples):
+        height, width, _ = sample["image"].shape
+        if (height, width) != (size, size):
+            raise DataError(
+                f"{dataset.describe(i)}: {width}x{height} pixels, and the model takes {size}x{size}; give the data set "
+                f"size={size}"
+            )
+        if facts.keypoints and "keypoints" not in sample:
+            raise DataError(f"{dataset.describe(i)}: has no keypoints, which this model needs; use data that has")
+    batch = collate([{name: s[name] for name in ("image", "label", "keypoints") if name in s} for s in samples])
+    return (batch["image"], batch["keypoints"]) if facts.keypoints else (batch["image"],)
 
 
 def difference(graph: Graph, run: Run, inputs: Iterator[Inputs], what: str, limit: float = LIMIT) -> float:

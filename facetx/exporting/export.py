@@ -11,7 +11,7 @@ from facetx.data.base import FaceDataset
 from facetx.errors import ConfigError, FacetxError, UnknownNameError, did_you_mean
 from facetx.evaluators.base import Model
 from facetx.exporting import coreml, onnx_file, torch_files
-from facetx.exporting.check import Run, difference, examples
+from facetx.exporting.check import Inputs, Run, difference, examples, first_images
 from facetx.exporting.graph import Subject, subject_of
 from facetx.files import write_file
 from facetx.inference.model import FaceModel
@@ -70,14 +70,15 @@ def export(
     elif to == "coreml":
         coreml.require()
     subject = subject_of(model, WORDS[to])
-    out.parent.mkdir(parents=True, exist_ok=True)
     if to == "coreml":
+        out.parent.mkdir(parents=True, exist_ok=True)
         facts = coreml.write_coreml(subject, out, _name(subject))
         return Exported(out, facts, "its description was read back; what it computes can be seen on a Mac alone")
-    images, where = (images, images.name) if images is not None else _own_images(subject)
+    more, where = (first_images(images, subject.facts), images.name) if images else _own_images(subject)
     content, run = _converted(subject, to, opset, subject.facts, str(out))
-    seen = difference(subject.graph, run, examples(subject.facts, images), str(out))
+    seen = difference(subject.graph, run, examples(subject.facts, more), str(out))
     facts = subject.facts.model_copy(update={"difference": seen})
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_file(out, content(facts))
     words = f"differs from PyTorch by {seen:.1e} of an output's largest value at most, at batch 1, 2 and 7, of noise"
     return Exported(out, facts, f"{words}, drawn faces{f' and {where}' if where else ''}")
@@ -105,17 +106,14 @@ def _name(subject: Subject) -> str:
     return f"{source.name}, step {source.step}" if source.name else model
 
 
-def _own_images(subject: Subject) -> tuple[FaceDataset | None, str]:
-    """A run's training set, and its name, where it can be opened here and has the model's size."""
+def _own_images(subject: Subject) -> tuple[list[Inputs], str]:
+    """Images of a run's training set, and its name, where they can be read here and fit the model."""
     data = subject.meta.get("settings", {}).get("data")
     if not data:
-        return None, ""
-    size = subject.facts.input.size
+        return [], ""
+    part = Part(name=data["name"], args=data.get("args", {}))
     try:
-        part = Part(name=data["name"], args=data.get("args", {}))
-        found = open_dataset(part, size, bool(data.get("crop", False)))
-        item = found[0]
+        found = open_dataset(part, subject.facts.input.size, bool(data.get("crop", False)))
+        return first_images(found, subject.facts), part.name
     except (FacetxError, OSError):
-        return None, ""
-    fits = item["image"].shape[:2] == (size, size) and ("keypoints" in item or not subject.facts.keypoints)
-    return (found, data["name"]) if fits else (None, "")
+        return [], ""

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from facetx.checkpoints.exported import Facts
 from facetx.data.base import FaceDataset
-from facetx.data.sample import collate
 from facetx.data.synthetic.faces import SyntheticFaces
-from facetx.errors import DataError, ExportError
+from facetx.errors import ExportError
+from facetx.exporting.check import inputs_of
 from facetx.exporting.export import Exported
 from facetx.exporting.graph import converting
 from facetx.exporting.onnx_file import require, run_onnx, with_facts
@@ -49,7 +50,7 @@ def quantize(path: str | Path, out: str | Path, images: FaceDataset | None = Non
     size = facts.input.size
     if images is None:
         images = SyntheticFaces(identities=count, images_per_identity=1, first_identity=20_000, size=size)
-    feeds = list(_feeds(images, count, size, facts.keypoints))
+    feeds = list(_feeds(images, count, facts))
     with tempfile.TemporaryDirectory() as folder, converting(str(path), "int8"):
         prepared, draft = f"{folder}/prepared.onnx", f"{folder}/int8.onnx"
         level = logging.getLogger().level
@@ -78,6 +79,7 @@ def quantize(path: str | Path, out: str | Path, images: FaceDataset | None = Non
     if not np.isfinite(seen):
         raise ExportError(f"{out}: its outputs are not finite; calibrate on images that are like those of use")
     facts = facts.model_copy(update={"difference": seen})
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     write_file(out, with_facts(proto, facts))
     words = f"differs from fp32 by {100 * seen:.1f} % of an output's length on {len(inputs[0])} images of {images.name}"
     return Exported(Path(out), facts, words)
@@ -88,25 +90,12 @@ def _off(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
     return float(np.linalg.norm(found - wanted) / max(float(np.linalg.norm(wanted)), 1e-12))
 
 
-def _feeds(images: FaceDataset, count: int, size: int, keypoints: bool) -> Iterator[dict[str, NDArray[np.generic]]]:
+def _feeds(images: FaceDataset, count: int, facts: Facts) -> Iterator[dict[str, NDArray[np.generic]]]:
+    """``count`` images in even steps, in batches."""
     places = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int).tolist()
-    if not places:
-        raise DataError(f"{images.name}: has no images to calibrate on")
     for start in range(0, len(places), BATCH):
-        chosen = places[start : start + BATCH]
-        samples = [dict(images[i]) for i in chosen]
-        for i, sample in zip(chosen, samples):
-            if sample["image"].shape != (size, size, 3):
-                height, width, _ = sample["image"].shape
-                raise DataError(
-                    f"{images.describe(i)}: {width}x{height} pixels, and the model takes {size}x{size}; give the data "
-                    f"set size={size}"
-                )
-            if keypoints and "keypoints" not in sample:
-                raise DataError(f"{images.describe(i)}: has no keypoints, which this model needs; use data that has")
-        batch = collate(samples)
-        feed = {"image": batch["image"].numpy()}
-        yield {**feed, "keypoints": batch["keypoints"].numpy()} if keypoints else feed
+        inputs = inputs_of(images, places[start : start + BATCH], facts)
+        yield {name: values.numpy() for name, values in zip(("image", "keypoints"), inputs)}
 
 
 def _reader(feeds: Iterator[dict[str, NDArray[np.generic]]]) -> object:

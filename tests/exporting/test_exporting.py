@@ -331,6 +331,19 @@ def test_a_mistake_says_what_to_do(traits, onnx_file, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_images_to_check_on_must_fit(traits, tmp_path):
+    with pytest.raises(DataError, match="64x64 pixels, and the model takes 32x32"):
+        export(traits, tmp_path / "x.pt", "torchscript", images=SyntheticFaces(identities=2, size=64))
+    written = export(traits, tmp_path / "x.pt", "torchscript", images=SyntheticFaces(identities=2, size=32))
+    assert written.checked.endswith(", drawn faces and synthetic(2 x 20)")
+    elsewhere = {
+        **traits.meta,
+        "settings": {**traits.meta["settings"], "data": {"name": "packed", "args": {"path": "no"}}},
+    }
+    written = export(FaceModel(traits.model, "cpu", elsewhere), tmp_path / "x.pt", "torchscript")
+    assert written.checked.endswith(", of noise, drawn faces")
+
+
 def rewritten(onnx_file, path, change):
     file = onnx.load(str(onnx_file))
     facts = json.loads({p.key: p.value for p in file.metadata_props}[KEY])
