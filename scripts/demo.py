@@ -7,7 +7,7 @@ python scripts/demo.py --checkpoint model.onnx --static site    # the same page 
 import argparse
 import sys
 
-from facetx.cli import run_script, whole
+from facetx.cli import run_script, say, whole
 
 
 def main(args: argparse.Namespace) -> int:
@@ -16,7 +16,7 @@ def main(args: argparse.Namespace) -> int:
 
     model = read_model(args.checkpoint, args.calibration)
     for note in model.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}", sys.stderr)
     site = build_site(model, find_packages(args.assets))
     if args.static:
         write_static(site, args.static)

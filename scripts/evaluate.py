@@ -17,7 +17,6 @@ from facetx.cli import embedding_arguments, embedding_options, run_script, say
 
 if TYPE_CHECKING:
     from facetx.benchmarks.suite import Outcome
-    from facetx.data.base import FaceDataset
     from facetx.evaluators import Model
     from facetx.inference.model import FaceModel
 
@@ -38,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
 
     if args.data_root is None and (args.benchmarks or args.groups):
         raise ConfigError("--benchmarks and --groups are about what lies below --data-root, which is missing")
-    if args.data is None and (args.data_args or args.ask or args.crop):
+    if args.data is None and (args.data_args or args.ask or args.ask_args or args.crop):
         raise ConfigError(
             "--data-args, --crop, --ask and --ask-args are about the data set that --data names, which is missing"
         )
@@ -100,35 +99,27 @@ def main(args: argparse.Namespace) -> int:
 def ask(model: "FaceModel", question: str, args: argparse.Namespace, **more: Any) -> "Outcome":
     """A question of the data set that ``--data`` names."""
     from facetx.benchmarks.suite import run_question
+    from facetx.config.dataset import open_dataset
+    from facetx.config.overrides import args_of
+    from facetx.config.parts import Part
     from facetx.inference.model import load_task
 
     def asked(whole: bool) -> "Model":
         return load_task(args.checkpoint).to(model.device) if whole else model.model
 
-    dataset, given = data_set(args, model.contract.size), ask_args(args, question)
-    return run_question(asked, question, dataset, f"{args.data}_{question}", args=given, **more)
+    data = Part(name=args.data, args=args_of(args.data_args))
+    dataset = open_dataset(data, model.contract.size, args.crop)
+    return run_question(asked, question, dataset, f"{args.data}_{question}", args=ask_args(args, question), **more)
 
 
 def ask_args(args: argparse.Namespace, question: str) -> dict[str, Any]:
     """What ``--ask-args`` says to a question. Raises ``ConfigError`` for arguments that it does not take."""
-    from facetx.config.overrides import apply_overrides
+    from facetx.config.overrides import args_of
     from facetx.config.parts import Part, checked_args
     from facetx.evaluators import EVALUATORS
 
-    raw: dict[str, Any] = {"args": {}}
-    apply_overrides(raw, [f"args.{text}" for text in args.ask_args or ()])
-    return checked_args(EVALUATORS, Part(name=question, args=raw["args"]), ("dataset",)) if raw["args"] else {}
-
-
-def data_set(args: argparse.Namespace, size: int) -> "FaceDataset":
-    """The one that ``--data`` and ``--data-args`` name, its images of the model's size unless they say another."""
-    from facetx.config.dataset import open_dataset
-    from facetx.config.overrides import apply_overrides
-    from facetx.config.parts import Part
-
-    raw: dict[str, Any] = {"data": {"name": args.data, "args": {}}}
-    apply_overrides(raw, [f"data.args.{text}" for text in args.data_args or ()])
-    return open_dataset(Part(name=args.data, args=raw["data"]["args"]), size, args.crop)
+    given = args_of(args.ask_args)
+    return checked_args(EVALUATORS, Part(name=question, args=given), ("dataset",)) if given else {}
 
 
 if __name__ == "__main__":

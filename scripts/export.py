@@ -8,12 +8,12 @@ python scripts/export.py runs/my_run --to coreml --out my_run.mlpackage
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facetx.cli import run_script, say, whole
 
 if TYPE_CHECKING:
-    from facetx.data.base import FaceDataset
+    pass
 
 
 def main(args: argparse.Namespace) -> int:
@@ -41,6 +41,9 @@ def main(args: argparse.Namespace) -> int:
 
 def quantized(path: Path, args: argparse.Namespace) -> None:
     """Writes the int8 file beside the fp32 one, and says whether it decides otherwise."""
+    from facetx.config.dataset import open_dataset
+    from facetx.config.overrides import args_of
+    from facetx.config.parts import Part
     from facetx.data.synthetic.faces import SyntheticFaces
     from facetx.exporting import quantize
     from facetx.exporting.beside import decisions_beside
@@ -48,23 +51,14 @@ def quantized(path: Path, args: argparse.Namespace) -> None:
 
     fine = load_model(path)
     size = fine.contract.size
-    data = None if args.calibrate is None else data_set(args, size)
+    data = None
+    if args.calibrate is not None:
+        data = open_dataset(Part(name=args.calibrate, args=args_of(args.calibrate_args)), size)
     out = path.with_suffix(".int8.onnx")
     written = quantize(path, out, data, args.images)
     say(f"\nint8: {written.checked}\nwritten: {out}, {out.stat().st_size / path.stat().st_size:.2f} of fp32's bytes\n")
     asked = data or SyntheticFaces(identities=40, images_per_identity=8, first_identity=10_000, size=size)
     say(f"{decisions_beside(fine, load_model(out), asked).text()}\non {asked.name}")
-
-
-def data_set(args: argparse.Namespace, size: int) -> "FaceDataset":
-    """The one that ``--calibrate`` and ``--calibrate-args`` name, its images of the model's size."""
-    from facetx.config.dataset import open_dataset
-    from facetx.config.overrides import apply_overrides
-    from facetx.config.parts import Part
-
-    raw: dict[str, Any] = {"data": {"name": args.calibrate, "args": {}}}
-    apply_overrides(raw, [f"data.args.{text}" for text in args.calibrate_args or ()])
-    return open_dataset(Part(name=args.calibrate, args=raw["data"]["args"]), size)
 
 
 if __name__ == "__main__":

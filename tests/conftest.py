@@ -3,8 +3,11 @@
 import copy
 import dataclasses
 import pickle
+import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -157,3 +160,16 @@ def _one_thread():
     # Autograd counts the devices at its first backward pass, and starts threads for those that are no CPU. Once
     # torch.export has been here it finds a stand-in for CUDA, and no process could be forked after that.
     torch.ones(1, requires_grad=True).backward()
+
+
+@pytest.fixture
+def script(capsys, monkeypatch):
+    """A function that runs a script in this process, which spares a start of Python: exit code, output, errors."""
+
+    def run(name, *args):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(Path(__file__).parents[1] / "scripts" / name), run_name="__main__")
+        return SimpleNamespace(returncode=end.value.code, **capsys.readouterr()._asdict())
+
+    return run

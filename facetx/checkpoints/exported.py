@@ -85,13 +85,13 @@ def read_facts(text: str | None, where: str) -> Facts:
 
     Raises ``CheckpointError`` for metadata that ``facetx.export`` did not write.
     """
-    if text is None:
-        raise CheckpointError(
-            f"{where}: does not say what it expects of images and what it gives; facetx takes the files that it has "
-            "exported itself: python scripts/export.py RUN --to onnx"
-        )
     try:
-        version = json.loads(text)["format"]
+        version = None if text is None else json.loads(text).get("format")
+        if text is None or version is None:
+            raise CheckpointError(
+                f"{where}: does not say what it expects of images and what it gives; facetx takes the files that it "
+                "has exported itself: python scripts/export.py RUN --to onnx"
+            )
         if version != 1:
             raise CheckpointError(f"{where}: exported in format {version}, this facetx reads format 1; export it anew")
         return Facts.model_validate_json(text, strict=True)
@@ -99,6 +99,9 @@ def read_facts(text: str | None, where: str) -> Facts:
         raise
     except ValidationError as error:
         problems = some((f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()), show=3)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         problems = str(error)
-    raise CheckpointError(f"{where}: its description is damaged ({printable(problems)}); export the model anew")
+    raise CheckpointError(
+        f"{where}: its description is damaged ({printable(problems)}); export the model anew: "
+        "python scripts/export.py RUN --to onnx"
+    )

@@ -43,6 +43,14 @@ def apply_overrides(
     return {path: place for path, place in places.items() if value_at(raw, path) is not GONE}
 
 
+def args_of(texts: Sequence[str] | None) -> dict[str, Any]:
+    """The arguments of a part that each ``key=value`` of a command line gives. Raises as ``apply_overrides`` does."""
+    raw: dict[str, Any] = {"args": {}}
+    apply_overrides(raw, [f"args.{text}" for text in texts or ()])
+    args: dict[str, Any] = raw["args"]
+    return args
+
+
 GONE = object()
 """What stands at a path that leads nowhere."""
 

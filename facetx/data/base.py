@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Sample = dict[str, Any]
 """Field name -> value, see ``facetx.data.sample``."""
@@ -91,6 +91,16 @@ class FaceDataset(ABC):
     def file_sizes(self, indices: Sequence[int]) -> list[int] | None:
         """Bytes of these items' image files, which are not read; None where that is not known."""
         return None
+
+    def _number_people(self, stored: ArrayLike) -> NDArray[Any]:
+        """Sets the labels to 0..C-1 in the order of the values ``stored`` (N,), and names the identities by these.
+
+        Returns them, (C,).
+        """
+        people, self.labels = np.unique(stored, return_inverse=True)
+        self.identities = list(map(str, people.tolist()))
+        self.num_classes = len(people)
+        return people
 
     def digest(self) -> dict[str, Any]:
         """What the set is made of, without reading an image: equal for equal sets, wherever they lie.

@@ -1,37 +1,15 @@
 """What the page must know of an exported model: read from the file's own metadata."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from pydantic import BaseModel, ValidationError, model_validator
-
-from facetx.contract import InputContract
+from facetx.checkpoints.exported import KEY, Facts, read_facts
 from facetx.data.align import template
 from facetx.data.attribute_groups import regions_of
 from facetx.demo.calibration import find_calibration, read_calibration
 from facetx.errors import CheckpointError, printable
-
-METADATA = "facetx"
-"""The key of the ONNX file's metadata that ``facetx.export`` writes."""
-
-
-class _Facts(BaseModel, strict=True, frozen=True):
-    """What is read of the metadata."""
-
-    task: str
-    outputs: dict[str, list[int | None]]
-    input: InputContract
-    attributes: list[str] = []
-    license: str | None = None
-    source: dict[str, Any] = {}
-    weights: str | None = None
-
-    @model_validator(mode="after")
-    def _names_fit(self) -> Self:
-        if "attributes" in self.outputs and self.outputs["attributes"] != [len(self.attributes)]:
-            raise ValueError(f"{len(self.attributes)} names for attributes of shape {self.outputs['attributes']}")
-        return self
 
 
 @dataclass(frozen=True)
@@ -64,7 +42,7 @@ def read_model(path: str | Path, calibration: str | Path | None = None) -> PageM
         raise CheckpointError(
             f"{path}: is a folder; the page takes an exported model: python scripts/export.py {path} --to onnx"
         )
-    inputs, facts = _read(path)
+    facts = _read(path)
     embeds, tells = "embedding" in facts.outputs, "attributes" in facts.outputs
     if not (embeds or tells):
         raise CheckpointError(f"{path}: gives {', '.join(facts.outputs)}; the page shows embeddings and attributes")
@@ -76,12 +54,12 @@ def read_model(path: str | Path, calibration: str | Path | None = None) -> PageM
         known, notes = find_calibration(path, facts.weights)
     contract = facts.input
     about = {
-        "name": facts.source.get("name") or path.stem,
+        "name": facts.source.name or path.stem,
         "task": facts.task,
         "size": contract.size,
         "input": str(contract),
         "template": template(contract.size).tolist() if contract.alignment == "arcface" else None,
-        "keypoints": "keypoints" in inputs,
+        "keypoints": facts.keypoints,
         "embeds": embeds,
         "regions": _regions(facts.attributes) if tells else [],
         "calibration": known,
@@ -91,7 +69,7 @@ def read_model(path: str | Path, calibration: str | Path | None = None) -> PageM
     return PageModel(path, about, tuple(notes))
 
 
-def _regions(names: list[str]) -> list[dict[str, Any]]:
+def _regions(names: Sequence[str]) -> list[dict[str, Any]]:
     """For each region of the face, its attributes with their places in the model's output."""
     return [
         {
@@ -111,8 +89,8 @@ def label(name: str) -> str:
     return name.replace("_o_Clock", " o'clock").replace("_", " ").capitalize()
 
 
-def _read(path: Path) -> tuple[list[str], _Facts]:
-    """The names of the inputs of an ONNX file, and the facts that its metadata holds."""
+def _read(path: Path) -> Facts:
+    """What an ONNX file says of itself."""
     try:
         import onnx
     except ImportError:
@@ -127,12 +105,9 @@ def _read(path: Path) -> tuple[list[str], _Facts]:
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in file.graph.initializer):
         raise CheckpointError(f"{path}: keeps its weights in a file beside it; the page needs all in one file")
     texts = {entry.key: entry.value for entry in file.metadata_props}
-    try:
-        facts = _Facts.model_validate_json(texts.get(METADATA, "{}"))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    facts = read_facts(texts.get(KEY), str(path))
+    if "attributes" in facts.outputs and facts.outputs["attributes"] != (len(facts.attributes),):
         raise CheckpointError(
-            f"{path}: does not say what it expects and gives ({printable(problems)}); make the file by "
-            "python scripts/export.py RUN --to onnx"
-        ) from error
-    return [value.name for value in file.graph.input], facts
+            f"{path}: has {len(facts.attributes)} names for attributes of shape {list(facts.outputs['attributes'])}"
+        )
+    return facts

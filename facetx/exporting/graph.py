@@ -61,9 +61,13 @@ class Subject:
 
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
         """An example of the inputs."""
-        size = self.facts.input.size
-        images = torch.zeros(batch, 3, size, size, dtype=torch.uint8)
-        return (images, torch.full((batch, 5, 2), 0.5)) if self.facts.keypoints else (images,)
+        return example_inputs(self.facts.input.size, self.facts.keypoints, batch)
+
+
+def example_inputs(size: int, keypoints: bool, batch: int) -> tuple[Tensor, ...]:
+    """Black images (batch, 3, size, size), and keypoints in their middle where a model needs them."""
+    images = torch.zeros(batch, 3, size, size, dtype=torch.uint8)
+    return (images, torch.full((batch, 5, 2), 0.5)) if keypoints else (images,)
 
 
 def subject_of(model: str | Path | FaceModel | Model, to: str = "a file") -> Subject:
@@ -123,11 +127,8 @@ def _facts(graph: Graph, backbone: Backbone, meta: Mapping[str, Any]) -> Facts:
 
 def _shapes(graph: Graph, backbone: Backbone) -> dict[str, tuple[int, ...]]:
     """Name -> shape of each output, without the batch."""
-    size = backbone.contract.size
-    images = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-    points = (torch.full((2, 5, 2), 0.5),) if backbone.needs_keypoints else ()
     with torch.no_grad():
-        outputs = graph(images, *points)
+        outputs = graph(*example_inputs(backbone.contract.size, backbone.needs_keypoints, 2))
     for name, value in outputs.items():
         if value.ndim < 1 or value.shape[0] != 2:
             raise ExportError(

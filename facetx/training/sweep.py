@@ -35,7 +35,7 @@ from facetx.training.describe import describe_run
 from facetx.training.loop import SETTINGS, evaluate
 from facetx.training.records import DivergedError
 from facetx.training.run import start_run
-from facetx.training.sinks import read_rows
+from facetx.training.sinks import METRICS, read_rows
 
 log = logging.getLogger("facetx")
 FACTS, SCORES = "variant.json", "scores.npz"
@@ -187,7 +187,7 @@ def train_variant(settings_json: str, folder: Path) -> int:
             results = evaluate(run, run.evaluators, outcome.ema)
     except DivergedError as error:
         run, diverged = build(settings), str(error)
-    rows = [row for row in read_rows(folder / "metrics.jsonl") if "images" in row]
+    rows = [row for row in read_rows(folder / METRICS) if "images" in row]
     speeds = [row["time/images_per_second"] for row in rows]
     facts = {
         "results": {name: result.summary() for name, result in results.items()},
@@ -222,7 +222,7 @@ def _write(done: Sweep, variants: Mapping[str, Settings], folder: Path) -> None:
     (folder / "comparison.json").write_text(json.dumps(done.variants, indent=1) + "\n", encoding="utf-8")
     (folder / "comparison.md").write_text(done.table() + "\n", encoding="utf-8")
     batch_size = next(iter(variants.values())).train.batch_size
-    rows = {name: read_rows(folder / name / "metrics.jsonl") for name in variants}
+    rows = {name: read_rows(folder / name / METRICS) for name in variants}
     plot_comparison(rows, batch_size, folder / "comparison.png")
     scores: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for name in variants:

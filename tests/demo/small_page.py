@@ -29,6 +29,9 @@ FACTS = {
     "license": "MIT",
     "source": {"name": "small_faces", "step": 3},
     "weights": WEIGHTS,
+    "network": "a5" * 32,
+    "facetx": "0.1.0",
+    "torch": "2.8.0",
 }
 
 

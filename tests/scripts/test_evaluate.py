@@ -1,11 +1,7 @@
 """scripts/evaluate.py and compare_results.py as a user runs them, after a short training."""
 
 import json
-import runpy
 import shutil
-import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,21 +10,6 @@ from PIL import Image
 import facetx
 from facetx.config.load import check_settings
 from facetx.data.lists.pairs import Pairs, write_pairs
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def script(capsys, monkeypatch):
-    """A function that runs a script in this process, which spares a start of Python: exit code, output, errors."""
-
-    def run(name, *args):
-        monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
-        return SimpleNamespace(returncode=end.value.code, **capsys.readouterr()._asdict())
-
-    return run
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 import json
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -19,19 +17,6 @@ pytest.importorskip("onnxscript", reason="needs the extra 'export'")
 pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def script(capsys, monkeypatch):
-    """A function that runs a script in this process: exit code, output, errors."""
-
-    def run(name, *args):
-        monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
-        return SimpleNamespace(returncode=end.value.code, **capsys.readouterr()._asdict())
-
-    return run
 
 
 @pytest.fixture

@@ -47,12 +47,6 @@ class AttributeFiles(ImageFiles):
     def __getitem__(self, index: int) -> Sample:
         return {**super().__getitem__(index), "attributes": self.attributes[index]}
 
-    def _set_people(self, names: Sequence[str] | Sequence[int]) -> None:
-        """The identity of each item; classes are in the names' order."""
-        stored, self.labels = np.unique(names, return_inverse=True)
-        self.identities = list(map(str, stored.tolist()))
-        self.num_classes = len(stored)
-
 
 class CelebA(AttributeFiles):
     """CelebA with its identities and 40 attributes (Liu et al. 2015), as its text files have them.
@@ -95,7 +89,7 @@ class CelebA(AttributeFiles):
             )
         stacked = np.stack([rows[name] for name in names])
         super().__init__(Paths(folder / images, names), f"celeba/{part}", attributes, stacked, size)
-        self._set_people([identity[name] for name in names])
+        self._number_people([identity[name] for name in names])
         self.namespace = "celeba"
 
     def key(self, index: int) -> str:
@@ -146,7 +140,7 @@ class AttributeCsv(AttributeFiles):
         paths = Paths(folder, [table.files[i] for i in there])
         super().__init__(paths, Path(path).stem, table.names, table.values[there], size)
         if table.identities:
-            self._set_people([table.identities[i] for i in there])
+            self._number_people([table.identities[i] for i in there])
         self.namespace = f"attributes {os.path.realpath(path)}"
 
 

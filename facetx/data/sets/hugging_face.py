@@ -90,9 +90,7 @@ class HuggingFaceFolder(FaceDataset):
                 raise DataError(
                     f"{path}, row {row}: the column {label!r} holds {repr(value)[:80]}, no whole number and no name"
                 )
-        self.stored, self.labels = np.unique(np.array(stored), return_inverse=True)
-        self.identities = self.stored.astype(str).tolist()
-        self.num_classes = len(self.identities)
+        self.stored = self._number_people(np.array(stored))
 
     def encoded(self, index: int) -> bytes:
         stored = self._data[index][self._image]

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import numpy as np
-
 from facetx.data.formats.paths import Paths
 from facetx.data.lists.image_lists import read_list
 from facetx.data.sets.folder import ImageFiles
@@ -26,7 +24,5 @@ class ImageList(ImageFiles):
         folder = Path(path).parent if root is None else Path(root)
         paths, labels = read_list(path)
         super().__init__(Paths(folder, paths), Path(path).stem, size)
-        self.stored, self.labels = np.unique(labels, return_inverse=True)
-        self.identities = list(map(str, self.stored.tolist()))
-        self.num_classes = len(self.stored)
+        self.stored = self._number_people(labels)
         self.namespace = f"list {os.path.realpath(path)}"

@@ -61,9 +61,7 @@ class RecordFaces(FaceDataset):
                 "the set anew",
                 *(file, abs(stored).max(), EXACT),
             )
-        self.stored, self.labels = np.unique(stored.astype(np.int64), return_inverse=True)
-        self.identities = list(map(str, self.stored.tolist()))
-        self.num_classes = len(self.stored)
+        self.stored = self._number_people(stored.astype(np.int64))
         if self.stored[-1] != self.num_classes - 1 or self.stored[0] != 0:
             log.warning(
                 "%s: %d identities with labels from %d to %d; they are numbered anew, 0 to %d",

@@ -70,9 +70,7 @@ class Shards(FaceDataset):
         self._names = Names(names)
         self._spans = np.array(spans, np.int64)  # (N, 3): shard, start, stop
         self.namespace = f"shards {os.path.realpath(path)}"
-        self.stored, self.labels = np.unique(stored, return_inverse=True)
-        self.identities = self.stored.astype(str).tolist()
-        self.num_classes = len(self.identities)
+        self.stored = self._number_people(stored)
 
     def encoded(self, index: int) -> bytes:
         shard, start, stop = self._spans[index].tolist()
