@@ -13,7 +13,7 @@ from facetx.data.base import FaceDataset
 from facetx.errors import DataError, some
 from facetx.evaluators.base import HERE, How, Model, backbone_of
 from facetx.evaluators.reading import evaluation_mode, forward_only, mirrored, read_batches
-from facetx.nn.backbone import Backbone
+from facetx.nn.backbone import Backbone, embed_batch
 
 Views = NDArray[np.float32]
 
@@ -67,9 +67,7 @@ def embed_views(
 
 
 def _forward(backbone: Backbone, batch: Mapping[str, Tensor]) -> Views:
-    x = backbone.contract(batch["image"])
-    embeddings = backbone(x, keypoints=batch["keypoints"]) if backbone.needs_keypoints else backbone(x)
-    return embeddings.float().cpu().numpy()
+    return embed_batch(backbone, batch).float().cpu().numpy()
 
 
 def _check_finite(part: Views, items: Sequence[int], dataset: FaceDataset) -> None:

@@ -20,7 +20,7 @@ from facetx.checkpoints.exported import Facts, Source
 from facetx.errors import ExportError, FacetxError, is_resource, printable
 from facetx.evaluators.base import Model, backbone_of
 from facetx.inference.model import FaceModel, load_model
-from facetx.nn.backbone import Backbone
+from facetx.nn.backbone import Backbone, embed_batch
 from facetx.tasks import Task
 
 
@@ -36,12 +36,9 @@ class Graph(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor, keypoints: Tensor | None = None) -> dict[str, Tensor]:
-        if isinstance(self.model, Task):
-            batch = {"image": image} if keypoints is None else {"image": image, "keypoints": keypoints}
-            outputs = self.model.predict(batch)
-        else:
-            x = self.model.contract(image)
-            outputs = {"embedding": self.model(x) if keypoints is None else self.model(x, keypoints)}
+        batch = {"image": image} if keypoints is None else {"image": image, "keypoints": keypoints}
+        model = self.model
+        outputs = model.predict(batch) if isinstance(model, Task) else {"embedding": embed_batch(model, batch)}
         return {name: value.float() for name, value in outputs.items()}
 
 

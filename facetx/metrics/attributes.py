@@ -83,9 +83,14 @@ def rates(probabilities: Floats, labels: Floats, thresholds: float | Floats = 0.
         labels: (N, A): 1, 0 or NaN.
         thresholds: One, or (A,).
     """
-    said, there, known = probabilities > thresholds, labels == 1, np.isfinite(labels)
-    counts = [(known & a & b).sum(axis=0) for a, b in ((said, there), (said, ~there), (~said, there), (~said, ~there))]
+    counts = [case.sum(axis=0) for case in _cases(probabilities, labels, thresholds)]
     return [Rates(*map(int, row)) for row in np.stack(counts, axis=1)]
+
+
+def _cases(probabilities: Floats, labels: Floats, thresholds: float | Floats) -> list[NDArray[np.bool_]]:
+    """Which labels (N, A) are of each kind, in the order of ``Rates``: tp, fp, fn, tn."""
+    said, there, known = probabilities > thresholds, labels == 1, np.isfinite(labels)
+    return [known & a & b for a, b in ((said, there), (said, ~there), (~said, there), (~said, ~there))]
 
 
 def pooled(each: list[Rates]) -> Rates:
@@ -178,9 +183,7 @@ def bootstrap(
 
     Of "accuracy_micro", "accuracy_macro" and "balanced_accuracy", the mean over the attributes that are not constant.
     """
-    said, there, known = probabilities > thresholds, labels == 1, np.isfinite(labels)
-    cases = ((said, there), (said, ~there), (~said, there), (~said, ~there))
-    kinds = np.concatenate([known & a & b for a, b in cases], axis=1).astype(np.float32)  # (N, 4 A)
+    kinds = np.concatenate(_cases(probabilities, labels, thresholds), axis=1).astype(np.float32)  # (N, 4 A)
     rng, drawn = np.random.default_rng(seed), []
     images, even = len(labels), np.full(len(labels), 1 / len(labels))
     for _ in range(resamples):

@@ -76,3 +76,10 @@ class Backbone(nn.Module, ABC):
     def current_names(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state dict of this backbone under today's names: those of earlier versions of facetx are renamed."""
         return dict(weights)
+
+
+def embed_batch(backbone: Backbone, batch: Mapping[str, Tensor]) -> Tensor:
+    """The embeddings (B, E) of a batch's ``image``, uint8 (B, 3, H, W), scaled as the contract says, by its
+    ``keypoints`` where they are needed."""
+    images = backbone.contract(batch["image"])
+    return backbone(images, batch["keypoints"]) if backbone.needs_keypoints else backbone(images)

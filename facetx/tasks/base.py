@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from facetx.nn.backbone import Backbone
+from facetx.nn.backbone import Backbone, embed_batch
 
 Batch = Mapping[str, Any]
 
@@ -61,8 +61,7 @@ class Task(nn.Module, ABC):
 
     def embed(self, batch: Batch) -> Tensor:
         """The embeddings (B, E) of a batch's uint8 images, scaled as the backbone's contract says."""
-        images = self.backbone.contract(batch["image"])
-        return self.backbone(images, batch["keypoints"]) if self.backbone.needs_keypoints else self.backbone(images)
+        return embed_batch(self.backbone, batch)
 
     def loss(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The scalars of ``forward``, of the whole batch and what ``embed`` gave for it."""

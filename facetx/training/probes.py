@@ -10,7 +10,9 @@ from facetx.data.sample import collate
 from facetx.errors import ConfigError, DataError, is_resource
 from facetx.evaluators import Evaluator, How
 from facetx.evaluators.embedding import embed_views
+from facetx.nn.backbone import embed_batch
 from facetx.training.build import Run
+from facetx.training.step import autocast
 
 log = logging.getLogger("facetx")
 
@@ -44,12 +46,10 @@ def open_data(run: Run) -> None:
 
 def try_backbone(run: Run, batch: Batch) -> None:
     """Raises ``ConfigError`` where the backbone does not run on a batch. It is left in training mode."""
-    points = [batch["keypoints"].to(run.device)] if run.backbone.needs_keypoints else []
-    images = run.backbone.contract(batch["image"].to(run.device))
-    autocast = torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bf16")
+    moved = {name: field.to(run.device) for name, field in batch.items() if name in ("image", "keypoints")}
     try:
-        with torch.no_grad(), autocast:
-            run.backbone.eval()(images, *points)
+        with torch.no_grad(), autocast(run):
+            embed_batch(run.backbone.eval(), moved)
     except Exception as error:  # other libraries' networks have no error of their own
         if is_resource(error):
             raise
