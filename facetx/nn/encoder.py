@@ -7,6 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from facetx.nn.attention import Attention
 from facetx.nn.biases import LayerBias
+from facetx.nn.dropout import Dropout
 
 
 class EncoderSizes(TypedDict, total=False):
@@ -37,9 +38,9 @@ class Mlp(nn.Sequential):
         super().__init__(
             nn.Linear(dim, hidden),
             _ACTIVATIONS[activation](),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden, dim),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
 
 
