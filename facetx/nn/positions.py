@@ -21,7 +21,7 @@ class LearnedPositions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return x + self.positions
+        return x + self.positions.to(x.dtype)
 
 
 class SinePositions(nn.Module):
@@ -43,7 +43,7 @@ class SinePositions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return x + self.positions
+        return x + self.positions.to(x.dtype)
 
 
 def positions_of(

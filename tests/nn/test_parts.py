@@ -10,6 +10,7 @@ from conftest import copied
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from facetx.backbones import BACKBONES
 from facetx.contract import InputContract
 from facetx.nn import (
     Attention,
@@ -311,3 +312,17 @@ def test_a_contract_scales_each_channel_by_plain_numbers(contract):
     compiled = torch.compile(contract.__call__, backend="eager", fullgraph=True)
     assert torch.equal(compiled(images), scaled)
     assert copied(contract) == contract == InputContract(**contract.as_dict())
+
+
+@pytest.mark.parametrize("fp32", [False, True])
+def test_the_sums_between_the_blocks_follow_autocast_or_stay_in_float32(fp32):
+    model = BACKBONES.create("vit_p12s8_tiny", image_size=32, fp32_residual=fp32)
+    seen = []
+    for block in model.encoder.blocks:
+        block.register_forward_hook(lambda _, given, out: seen.extend([given[0].dtype, out.dtype]))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.randn(2, 3, 32, 32))
+    assert set(seen) == {torch.float32 if fp32 else torch.bfloat16}
+    seen.clear()
+    model(torch.randn(2, 3, 32, 32))
+    assert set(seen) == {torch.float32}
