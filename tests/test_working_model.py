@@ -1,4 +1,4 @@
-"""What a model that really knows faces shows of the parts around it: MobileFaceNet's published weights on real photos."""
+"""What a network that knows faces shows of the parts around it: MobileFaceNet's published weights on real photos."""
 
 import shutil
 
