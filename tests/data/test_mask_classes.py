@@ -18,7 +18,9 @@ SWAPPED["helen"] = SWAPPED["lapa"]
 
 def test_the_lists_are_as_long_as_the_data_sets_say():
     assert [len(names) for names in (LAPA, HELEN, CELEBAMASK_HQ, FASSEG)] == [11, 11, 19, 6]
-    assert LAPA[10] == "hair" and CELEBAMASK_HQ[13] == "hair" and CELEBAMASK_HQ[17] == "neck"
+    assert LAPA[10] == "hair"
+    assert CELEBAMASK_HQ[13] == "hair"
+    assert CELEBAMASK_HQ[17] == "neck"
     assert SyntheticFaces(1, 1).mask_classes == LAPA
 
 
@@ -40,9 +42,11 @@ def test_colors_differ_and_mean_the_same_everywhere(names):
 
 
 def test_a_part_has_one_color_in_all_lists():
-    assert colors_of(["left_eye"]) == colors_of(["l_eye"]) and colors_of(["upper_lip"]) == colors_of(["u_lip"])
+    assert colors_of(["left_eye"]) == colors_of(["l_eye"])
+    assert colors_of(["upper_lip"]) == colors_of(["u_lip"])
 
 
 def test_a_data_set_describes_its_classes_and_their_colors():
     found = SyntheticFaces(1, 1).description()
-    assert found.mask_classes == LAPA and found.mask_colors == colors_of(LAPA)
+    assert found.mask_classes == LAPA
+    assert found.mask_colors == colors_of(LAPA)
