@@ -52,8 +52,8 @@ def confusion(label: Mask, said: Mask, classes: int) -> NDArray[np.int64]:
 def count(label: Mask, said: Mask, classes: int, tolerance: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The confusion matrix (M, M) of one image, and its counts (7, M).
 
-    A pixel is of its area's boundary where one of its four neighbors is of another class, both with a label. The image's
-    edge is no boundary.
+    A pixel is of its area's boundary where one of its four neighbors is of another class, both with a label. The
+    image's edge is no boundary.
 
     Args:
         label, said, classes: As in ``confusion``.
@@ -66,7 +66,9 @@ def count(label: Mask, said: Mask, classes: int, tolerance: float) -> tuple[NDAr
     for own, other in (edges, edges[::-1]):
         places = np.nonzero(own != IGNORED)
         kinds = own[places]
-        found += [np.bincount(each, minlength=classes) for each in (kinds, kinds[_near(places, kinds, other, tolerance)])]
+        found += [
+            np.bincount(each, minlength=classes) for each in (kinds, kinds[_near(places, kinds, other, tolerance)])
+        ]
     return matrix, np.stack(found)
 
 
@@ -166,8 +168,8 @@ def resampled(counts: Counts, resamples: int = RESAMPLES, seed: int = 0) -> Floa
 
 
 def intervals(values: Floats) -> Floats:
-    """(R, ...) -> (2, ...): 95 % percentile intervals over the resamples, those left out that lack a class; NaN where all
-    do."""
+    """(R, ...) -> (2, ...): 95 % percentile intervals over the resamples, those left out that lack a class; NaN where
+    all do."""
     found = np.full((2, *values.shape[1:]), np.nan)
     there = np.isfinite(values).any(axis=0)
     found[:, there] = np.nanquantile(values[:, there], (0.025, 0.975), axis=0)
