@@ -122,6 +122,7 @@ class ParsingResult(Result):
         interval = self.intervals["f1"]
         return {
             "name": self.name,
+            "data": self.data,
             "summary": self.summary(),
             "images": len(self.counts),
             "intervals": {name: _plain(self.intervals[name]) for name in NUMBERS},
@@ -131,6 +132,7 @@ class ParsingResult(Result):
                     "f1_interval": _plain(interval[:, i]),
                     "images": int(images[i]),
                     "pixels": int(labeled[i]),
+                    "color": list(self.colors[i]),
                 }
                 for i, name in enumerate(self.classes)
             },

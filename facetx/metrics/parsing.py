@@ -6,7 +6,7 @@ any number of axes before these two: an image, the images of a set, or resampled
 Class 0 is the background.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 
 import numpy as np
@@ -176,7 +176,7 @@ def intervals(values: Floats) -> Floats:
     return found
 
 
-def compare(a: Counts, b: Counts, resamples: int = RESAMPLES, seed: int = 0) -> Mapping[str, Bootstrapped]:
+def compare(a: Counts, b: Counts, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Bootstrapped]:
     """The paired bootstrap (Efron 1979) of two models' ``numbers`` on the same images, which are drawn together.
 
     Args:
@@ -185,9 +185,28 @@ def compare(a: Counts, b: Counts, resamples: int = RESAMPLES, seed: int = 0) -> 
 
     Raises ``ValueError`` for counts of two shapes, or labels that differ.
     """
+    both, drawn = _drawn(a, b, resamples, seed)
+    return _bootstrapped(numbers(both), numbers(drawn))
+
+
+def compare_classes(
+    a: Counts, b: Counts, names: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Bootstrapped]:
+    """As ``compare``, the F1 of each class by its name, without those that no label has."""
+    found, values = (dict(zip(names, np.moveaxis(f1(counts), -1, 0))) for counts in _drawn(a, b, resamples, seed))
+    return _bootstrapped(found, values)
+
+
+def _drawn(a: Counts, b: Counts, resamples: int, seed: int) -> tuple[Counts, Counts]:
+    """Of both models the sums over all images (2, 7, M), and over those drawn (R, 2, 7, M)."""
     labeled = KINDS.index("labeled")
     if a.shape != b.shape or not np.array_equal(a[:, labeled], b[:, labeled]):
         raise ValueError(f"counts of shapes {a.shape} and {b.shape} are not of the same images")
-    found = numbers(np.stack([a.sum(axis=0), b.sum(axis=0)]))
-    drawn = numbers(np.stack([resampled(each, resamples, seed) for each in (a, b)], axis=1))  # (R, 2) each
-    return {name: bootstrapped(found[name], drawn[name]) for name in found if np.isfinite(drawn[name]).all()}
+    sums = np.stack([each.sum(axis=0, dtype=np.int64) for each in (a, b)])
+    return sums, np.stack([resampled(each, resamples, seed) for each in (a, b)], axis=1)
+
+
+def _bootstrapped(found: Mapping[str, Floats], drawn: Mapping[str, Floats]) -> dict[str, Bootstrapped]:
+    """From (2,) and (R, 2) of each name; without resamples that lack a class, and names that all do."""
+    there = {name: values[np.isfinite(values).all(axis=1)] for name, values in drawn.items()}
+    return {name: bootstrapped(found[name], values) for name, values in there.items() if len(values)}
