@@ -1,6 +1,8 @@
 """What the page must know of an exported model: read from the file's own metadata."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from facetx.data.attribute_groups import regions_of
 from facetx.data.mask_classes import colors_of
 from facetx.demo.calibration import find_calibration, read_calibration
 from facetx.errors import CheckpointError, printable
+from facetx.exporting import TARGETS, export
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,25 @@ class PageModel:
     notes: tuple[str, ...] = ()
 
 
-def read_model(path: str | Path, calibration: str | Path | None = None) -> PageModel:
+@contextmanager
+def exported_file(checkpoint: str | Path) -> Iterator[Path]:
+    """An ONNX file that is given, as it is; of a run or one of its checkpoints, a file that is gone afterwards.
+
+    Raises ``FacetxError`` for what is no model, and for one that cannot be exported.
+    """
+    if Path(checkpoint).suffix == TARGETS["onnx"]:
+        yield Path(checkpoint)
+        return
+    with tempfile.TemporaryDirectory(prefix="facetx-page-") as folder:
+        yield export(checkpoint, Path(folder) / "model.onnx").path
+
+
+def read_model(path: str | Path, calibration: str | Path | None = None, run: str | Path | None = None) -> PageModel:
     """The model of an ONNX file that ``facetx.export`` wrote.
 
     Args:
         path: The file.
+        run: Where results of verification are looked for in place of the file's neighborhood.
         calibration: A result of verification, as ``scripts/evaluate.py`` writes it, whose thresholds and error rates
             the page shows; None for one that lies beside the model, or in its run.
 
@@ -54,7 +71,7 @@ def read_model(path: str | Path, calibration: str | Path | None = None) -> PageM
     if embeds and calibration is not None:
         known = read_calibration(calibration, facts.weights)
     elif embeds:
-        known, notes = find_calibration(path, facts.weights)
+        known, notes = find_calibration(Path(run or path), facts.weights)
     contract = facts.input
     about = {
         "name": facts.source.name or path.stem,

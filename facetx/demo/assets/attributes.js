@@ -48,7 +48,7 @@ export class Attributes {
   #drawRows() {
     const regions = this.about.regions.map(({ name, attributes }) => this.#region(name, attributes, this.#rows));
     const parts = this.about.classes.slice(1); // the first is the background
-    if (parts.length) regions.unshift(this.#region("Parts, and their share of the picture", parts, this.#parts));
+    if (parts.length) regions.unshift(this.#region("Parts of the face", parts, this.#parts));
     for (const { row, color } of this.#parts) {
       row.classList.add("part");
       row.prepend(element("s"));
