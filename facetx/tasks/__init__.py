@@ -6,10 +6,13 @@ from facetx.registry import Registry
 from facetx.tasks.attributes import Attributes
 from facetx.tasks.base import Task
 from facetx.tasks.joint import Joint
+from facetx.tasks.parsing import Parsing
 from facetx.tasks.recognition import Recognition
 
 TASKS: Registry[Callable[..., Task]] = Registry(
-    "task", {"recognition": Recognition, "attributes": Attributes, "joint": Joint}, base=Task
+    "task",
+    {"recognition": Recognition, "attributes": Attributes, "joint": Joint, "parsing": Parsing},
+    base=Task,
 )
 
-__all__ = ["TASKS", "Attributes", "Joint", "Recognition", "Task"]
+__all__ = ["TASKS", "Attributes", "Joint", "Parsing", "Recognition", "Task"]

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from facetx.data.mask_classes import Color
 from facetx.nn.backbone import Backbone, embed_batch
 
 Batch = Mapping[str, Any]
@@ -20,10 +21,13 @@ class Task(nn.Module, ABC):
     Attributes:
         backbone: Images -> embeddings.
         attribute_names: (A,) of the output "attributes", in its order; none where it predicts no attributes.
+        mask_classes, mask_colors: (M,) of the output "mask", in the order of its channels; none where it predicts none.
     """
 
     backbone: Backbone
     attribute_names: tuple[str, ...] = ()
+    mask_classes: tuple[str, ...] = ()
+    mask_colors: tuple[Color, ...] = ()
 
     def __init__(self, backbone: Backbone):
         super().__init__()
