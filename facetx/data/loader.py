@@ -5,11 +5,13 @@ of a loader needs saving. A resumed run starts its loader at its step and gets t
 had, with any number of workers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from facetx.data.base import FaceDataset, Sample
@@ -60,6 +62,8 @@ class TrainingItems(Dataset[Sample]):
         seed: Of all that is random about them.
         image_size: Pixels a side that the model takes.
         fields: What the task reads beside image, label and place; all that the data has, unless given.
+        draw_only: Items come as they are, with the numbers of their augmentations, and ``finished`` makes these for a
+            whole batch, on the device where it lies.
     """
 
     def __init__(
@@ -69,7 +73,9 @@ class TrainingItems(Dataset[Sample]):
         seed: int,
         image_size: int,
         fields: frozenset[str] | None = None,
+        draw_only: bool = False,
     ):
+        self.draw_only = draw_only
         self.dataset, self.transforms, self.seed, self.image_size = dataset, transforms, seed, image_size
         self.fields = None if fields is None else fields | ALWAYS
         self.sides = Sides.of(dataset.description())
@@ -81,9 +87,17 @@ class TrainingItems(Dataset[Sample]):
         if self.fields is not None:
             sample = {name: value for name, value in sample.items() if name in self.fields}
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, epoch, index))))
-        for transform in self.transforms:
-            sample = transform(sample, rng, self.sides)
         h, w = sample["image"].shape[:2]
+        if self.draw_only:
+            numbers = [np.zeros(0, np.float32)]
+            for transform in self.transforms:
+                numbers.append(transform.numbers((h, w), rng))
+                h, w = transform.gives((h, w))
+            sample = {**sample, "augmentation": np.concatenate(numbers)}
+        else:
+            for transform in self.transforms:
+                sample = transform(sample, rng, self.sides)
+            h, w = sample["image"].shape[:2]
         if (h, w) != (self.image_size, self.image_size):
             raise DataError(
                 f"{self.dataset.describe(index)}: {w}x{h} pixels, but the model takes "
@@ -91,6 +105,22 @@ class TrainingItems(Dataset[Sample]):
                 f"transform {{name: resize, args: {{size: {self.image_size}}}}}"
             )
         return {**sample, "place": key, "unreadable": unreadable}
+
+    def finished(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A batch of tensors with its augmentations made, where they are yet to be made."""
+        out = dict(batch)
+        numbers = out.pop("augmentation", None)
+        if numbers is None:
+            return out
+        for transform, its in zip(self.transforms, numbers.split(self.widths, dim=1)):
+            out = transform.of_batch(out, its, self.sides)
+        return out
+
+    @cached_property
+    def widths(self) -> list[int]:
+        """How many numbers each transform draws of an image. Raises ``ConfigError`` where one knows no batches."""
+        size, rng = (self.image_size, self.image_size), np.random.default_rng(0)
+        return [len(transform.numbers(size, rng)) for transform in self.transforms]
 
     @property
     def nbytes(self) -> int:

@@ -234,6 +234,11 @@ FIELDS: dict[str, Field] = {
         dtype=np.int64,
         shape=(2,),
     ),
+    "augmentation": Field(
+        meaning="(K,): the numbers that its augmentations are made of, where the device makes them",
+        dtype=np.float32,
+        shape=(None,),
+    ),
 }
 """All fields by name. A field of one's own is added to this table, by a module that is imported with ``--import``."""
 
