@@ -6,6 +6,7 @@ python scripts/benchmark.py backbones                          # needs vit-pytor
 python scripts/benchmark.py data --root data/casia             # images a second that a loader gives
 python scripts/benchmark.py metrics                            # fold accuracy against plain loops
 python scripts/benchmark.py ijbc                               # templates, 1:1 and 1:N, at the size of IJB-C
+python scripts/benchmark.py parsing                            # numbers of masks, and a model beside LR-ASPP
 python scripts/benchmark.py export --checkpoint runs/my_run    # PyTorch, compiled, ONNX, and int8, on the CPU
 """
 
@@ -14,7 +15,6 @@ import multiprocessing
 import sys
 import time
 from importlib.util import find_spec
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from facetx.cli import run_script, whole
@@ -312,54 +312,22 @@ def _fold_accuracies_by_loops(scores: "np.ndarray", same: "np.ndarray", fold: "n
 
 
 def ijbc(args: argparse.Namespace) -> None:
-    """IJB-C's own numbers of images, templates, pairs, probes and galleries, on simulated embeddings of 512 numbers."""
-    import numpy as np
+    """Templates at the size of IJB-C."""
+    from benchmark_ijbc import measure  # the files beside this one
 
-    from facetx.metrics.roc import tar_at_far
-    from facetx.metrics.templates import pool_templates, search_templates, template_scores
+    measure(_peak_bytes, _machine("cpu"))
 
-    images, templates, pairs, genuine, galleries = 469_375, 23_124, 15_658_489, 19_557, (1772, 1759)
-    rng = np.random.default_rng(0)
-    of_gallery = np.arange(sum(galleries))  # the first templates are the galleries, one a subject
-    subject = np.append(of_gallery, rng.integers(len(of_gallery), size=templates - len(of_gallery)))
-    template = np.append(np.arange(templates), rng.integers(templates, size=images - templates))
-    medium = rng.integers(8, size=images)
-    features = rng.standard_normal((images, 512), np.float32)
-    centers = rng.standard_normal((len(of_gallery), 512), np.float32)
-    for start in range(0, images, 10_000):
-        features[start : start + 10_000] += 0.12 * centers[subject[template[start : start + 10_000]]]
-    first = rng.integers(len(of_gallery), templates, size=pairs)
-    second = rng.integers(templates, size=pairs)
-    first[:genuine] = rng.integers(len(of_gallery), templates, size=genuine)
-    second[:genuine] = subject[first[:genuine]]  # the gallery's template of that subject
-    same = subject[first] == subject[second]
-    print(f"{images:,} images, {templates:,} templates, {pairs:,} pairs, {_machine('cpu')}")
 
-    times, before = [("", time.perf_counter())], time.process_time()
-    pooled = pool_templates(features, template, medium, np.ones(images), norm=False)
-    times.append(("pooling", time.perf_counter()))
-    scores = template_scores(pooled, first, second)
-    times.append(("1:1 scores", time.perf_counter()))
-    tars = tar_at_far(scores, same, (1e-4, 1e-3, 1e-2, 1e-1))
-    times.append(("TAR at FAR", time.perf_counter()))
-    parts = np.split(np.arange(templates), np.cumsum(galleries))
-    *held, probes = ((pooled.features[part], subject[part]) for part in parts)
-    found = search_templates(probes, held)
-    times.append(("1:N search", time.perf_counter()))
-    cpu = time.process_time() - before
+def parsing(args: argparse.Namespace) -> None:
+    """The numbers of masks, and a parsing model beside one of torchvision's."""
+    from benchmark_parsing import measure
 
-    for (_, began), (name, ended) in pairwise(times):
-        print(f"{name:12}{ended - began:8.1f} s")
-    wall, memory = times[-1][1] - times[0][1], _peak_bytes("cpu") / 2**30
-    print(f"{'together':12}{wall:8.1f} s, {cpu:.1f} s of processor time, peak memory {memory:.2f} GiB")
-    print("  ".join(f"TAR {100 * t.tar:.2f} % at FAR {t.target:g}" for t in tars))
-    print("  ".join(f"rank {k}: {100 * rate:.2f} %" for k, rate in found.ranks.items()), end="  ")
-    print("  ".join(f"TPIR {100 * rate:.2f} % at FPIR {fpir:g}" for fpir, rate in found.tpir().items()))
+    measure(args, _timed, _machine(args.device))
 
 
 def export(args: argparse.Namespace) -> None:
     """One model by PyTorch and by what exports it."""
-    from benchmark_export import measure  # the file beside this one
+    from benchmark_export import measure
 
     measure(args, _timed, _machine("cpu"))
 
@@ -436,6 +404,18 @@ def arguments() -> argparse.ArgumentParser:
 
     command = commands.add_parser("ijbc", help="template pooling, 1:1 and 1:N at the size of IJB-C")
     command.set_defaults(run=ijbc)
+
+    command = commands.add_parser("parsing", help="numbers of masks, and a model's step beside torchvision's LR-ASPP")
+    command.add_argument("--masks", type=whole(1), default=2000, help="of 512x512, 19 classes (default: 2,000)")
+    command.add_argument(
+        "--config", default="configs/parsing_celebamask.yaml", help="whose model and task are measured"
+    )
+    command.add_argument("--size", type=whole(32), default=256, help="pixels a side of the input (default: 256)")
+    command.add_argument("--batch", type=whole(2), help="default: 4 on CPU, 32 on a GPU")
+    command.add_argument("--steps", type=whole(1), default=5, help="timed passes a model (default: 5)")
+    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    command.set_defaults(run=parsing)
+
     command = commands.add_parser("export", help="a model by PyTorch, compiled, as ONNX, and in int8, on the CPU")
     command.add_argument("--checkpoint", metavar="RUN", help="a run or a checkpoint")
     command.add_argument("--model", default="vit_p8s8_tiny", help="else a new backbone (default: vit_p8s8_tiny)")
