@@ -4,6 +4,7 @@ python scripts/evaluate.py --checkpoint runs/my_run --benchmarks lfw cfp_fp ijbc
 python scripts/evaluate.py --checkpoint runs/my_run --identification my_faces
 python scripts/evaluate.py --checkpoint runs/my_run --data packed --data-args path=faces.packed --ask pairs
 python scripts/evaluate.py --checkpoint runs/my_run --data celeba --data-args root=CelebA --crop --ask attributes
+python scripts/evaluate.py --checkpoint runs/my_run --data lapa --data-args root=LaPa part=test --ask parsing
 python scripts/evaluate.py --list --data-root data
 """
 
@@ -102,13 +103,14 @@ def ask(model: "FaceModel", question: str, args: argparse.Namespace, **more: Any
     from facetx.config.dataset import open_dataset
     from facetx.config.overrides import args_of
     from facetx.config.parts import Part
+    from facetx.evaluators import data_size
     from facetx.inference.model import load_task
 
     def asked(whole: bool) -> "Model":
         return load_task(args.checkpoint).to(model.device) if whole else model.model
 
     data = Part(name=args.data, args=args_of(args.data_args))
-    dataset = open_dataset(data, model.contract.size, args.crop)
+    dataset = open_dataset(data, data_size(question, model.contract.size), args.crop)
     return run_question(asked, question, dataset, f"{args.data}_{question}", args=ask_args(args, question), **more)
 
 

@@ -21,6 +21,7 @@ def predictions(
     indices: Sequence[int] | None = None,
     fields: frozenset[str] = frozenset(),
     flip: bool = False,
+    resize: bool = False,
 ) -> Iterator[tuple[list[int], dict[str, Tensor], list[Outputs]]]:
     """Of each batch its items, their fields, and what ``Task.predict`` says of the images and, with ``flip``, of their
     mirrors.
@@ -29,11 +30,12 @@ def predictions(
 
     Args:
         model: A task, on ``how.device``.
-        dataset: Aligned faces of the contract's size.
+        dataset: Aligned faces of the contract's size; of any, with ``resize``.
         how: Device, batch size, workers and precision.
         indices: Items, in this order; all by default.
         fields: What is read beside images, such as the answers that are looked for.
         flip: Ask of the mirrors too. What has sides comes out with its sides changed.
+        resize: As ``read_batches`` has it.
 
     Raises ``DataError`` for a backbone, which predicts embeddings alone, and as ``read_batches`` does.
     """
@@ -43,7 +45,7 @@ def predictions(
             "so it runs as an evaluator of training"
         )
     with evaluation_mode(model):
-        for items, batch in read_batches(dataset, model.backbone, how, indices=indices, fields=fields):
+        for items, batch in read_batches(dataset, model.backbone, how, indices=indices, fields=fields, resize=resize):
             seen = [batch, mirrored(batch)] if flip else [batch]
             with forward_only(how):
                 outputs = [model.predict(view) for view in seen]

@@ -22,7 +22,7 @@ class LearnedPositions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return x + self.positions
+        return x + self.positions.to(x.dtype)
 
 
 class SinePositions(nn.Module):
@@ -44,7 +44,7 @@ class SinePositions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return x + self.positions
+        return x + self.positions.to(x.dtype)
 
 
 def resized_positions(positions: Tensor, prefix: int, grid: tuple[int, int]) -> Tensor:

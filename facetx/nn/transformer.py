@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from facetx.contract import InputContract
 from facetx.nn.backbone import Backbone
 from facetx.nn.biases import AttentionBias
+from facetx.nn.dropout import Dropout
 from facetx.nn.encoder import Encoder
 from facetx.nn.pooling import Pooling
 from facetx.nn.positions import LearnedPositions, resized_positions
@@ -47,7 +48,7 @@ class FaceTransformer(Backbone):
         super().__init__()
         self.tokens = tokens
         self.positions = positions
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.bias = bias
         self.encoder = encoder
         self.pooling = pooling

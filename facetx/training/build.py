@@ -25,7 +25,7 @@ from facetx.data.loader import StepSampler, TrainingItems
 from facetx.data.samplers import SAMPLERS
 from facetx.data.transforms import TRANSFORMS
 from facetx.errors import ConfigError, DataError, some
-from facetx.evaluators import EVALUATORS, Evaluator, build_evaluator
+from facetx.evaluators import EVALUATORS, Evaluator, build_evaluator, data_size
 from facetx.evaluators.classification import Classification
 from facetx.heads import JointHead
 from facetx.nn.backbone import Backbone
@@ -147,8 +147,9 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
 
 
 def evaluator_of(part: EvaluatorSettings, size: int) -> Evaluator:
-    """An evaluator and its data set, both of the model's size unless their arguments say another."""
-    dataset = None if part.data is None else open_dataset(part.data, size, part.crop)
+    """An evaluator and its data set, both of the model's size unless their arguments say another, or the evaluator
+    takes images of their own size."""
+    dataset = None if part.data is None else open_dataset(part.data, data_size(part.name, size), part.crop)
     args = check_args(EVALUATORS[part.name], part.args, ("dataset",))
     return build_evaluator(part.name, dataset, args, size)
 

@@ -10,6 +10,7 @@ from conftest import copied
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from facetx.backbones import BACKBONES
 from facetx.contract import InputContract
 from facetx.nn import (
     Attention,
@@ -327,3 +328,17 @@ def test_positions_for_another_grid_keep_the_class_token_and_their_course():
     torch.testing.assert_close(inner.diff(), torch.full((3,), 0.5), rtol=0, atol=0.05)
     with pytest.raises(ValueError, match="15 positions are no square"):
         resized_positions(whole, 2, (4, 4))
+
+
+@pytest.mark.parametrize("fp32", [False, True])
+def test_the_sums_between_the_blocks_follow_autocast_or_stay_in_float32(fp32):
+    model = BACKBONES.create("vit_p12s8_tiny", image_size=32, fp32_residual=fp32)
+    seen = []
+    for block in model.encoder.blocks:
+        block.register_forward_hook(lambda _, given, out: seen.extend([given[0].dtype, out.dtype]))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.randn(2, 3, 32, 32))
+    assert set(seen) == {torch.float32 if fp32 else torch.bfloat16}
+    seen.clear()
+    model(torch.randn(2, 3, 32, 32))
+    assert set(seen) == {torch.float32}
