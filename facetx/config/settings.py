@@ -125,6 +125,9 @@ class TrainSettings(Strict):
     """Of the backbone's matrix products. "auto": bf16 on CUDA, fp32 on CPU. Heads are fp32 always."""
     compile: bool = False
     """torch.compile the backbone."""
+    deterministic: bool = False
+    """Deterministic algorithms alone on CUDA too, which are slower: a resumed run then ends bit for bit as an unbroken
+    one, as it always does on CPU. An operation that has none is an error."""
     log_every: Positive = 20
     """Steps between two rows of metrics, each the mean over these steps."""
     checkpoint_every: Positive = 500

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facetx.nn.dropout import Dropout
+
 
 class Attention(nn.Module):
     """``softmax(Q K^T * scale + bias) V`` (Vaswani et al. 2017, equation 1), computed by one fused kernel.
@@ -39,7 +41,7 @@ class Attention(nn.Module):
         self.scale = head_dim**-0.5 if scale is None else scale
         self.qkv = nn.Linear(dim, 3 * heads * head_dim, bias=qkv_bias)
         self.proj = nn.Linear(heads * head_dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.attention_dropout = attention_dropout
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -18,6 +18,7 @@ from facetx.errors import ConfigError, DataError, FacetxError, own_words, some
 from facetx.evaluators import Evaluator, How, Result
 from facetx.files import write_file
 from facetx.logs import log_in_notebook
+from facetx.nn.device import only_deterministic
 from facetx.optim import MovingAverage, averaged
 from facetx.training.build import Run, build
 from facetx.training.changes import check_changes, check_data
@@ -77,6 +78,7 @@ def train(
     if start_from:
         check_changes(start_from, settings, with_changes)
     torch.set_float32_matmul_precision("high")
+    only_deterministic(settings.train.deterministic)
     run = build(settings, start_from)
     log.info("the run:\n%s", describe_run(run))
     ema = MovingAverage(run.task.published(), settings.optim.ema) if settings.optim.ema else None
