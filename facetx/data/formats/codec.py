@@ -132,18 +132,13 @@ def is_turned(data: bytes) -> bool:
 
 
 def _resized(image: Image.Image, size: int, where: str) -> Image.Image:
-    check_square(image.width, image.height, size, where)
-    return image if image.width == size else image.resize((size, size), Image.Resampling.BILINEAR)
-
-
-def check_square(width: int, height: int, size: int, where: str) -> None:
-    """Raises ``DataError`` that begins with ``where`` for an image that would be squashed to ``size`` pixels a side."""
-    if width != height:
+    if image.width != image.height:
         raise DataError(
-            f"{where}: is {width}x{height}, and would be squashed to {size}x{size}; align the faces "
+            f"{where}: is {image.width}x{image.height}, and would be squashed to {size}x{size}; align the faces "
             "(scripts/prepare_data.py align), or say crop: true beside the data set (--crop in evaluate.py), which "
             "takes the square in the middle"
         )
+    return image if image.width == size else image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def _upright(image: Image.Image) -> Image.Image:
