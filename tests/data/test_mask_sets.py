@@ -92,7 +92,7 @@ def test_what_has_no_partner_is_left_out_and_told(folder, caplog):
             r"0\.jpg: has 7 in 64 pixels, and the list of classes ends at 2 \(hair",
         ),
         (lambda p: palette(p, np.zeros((4, 8))), r"0\.jpg: is 8x8 and its mask 8x4"),
-        (lambda p: save(p, noise()), r"0\.png: is a picture in colors \(RGB\) and no mask.*prepare_data\.py masks"),
+        (lambda p: save(p, noise()), r"0\.png: is a picture in colors \(RGB\), and a mask.*prepare_data\.py masks"),
         (lambda p: Image.fromarray(np.full((8, 8), 700, np.uint16)).save(p), r"0\.png: has numbers from 700 to 700"),
         (lambda p: p.write_bytes(p.read_bytes()[:40]), r"0\.png: cannot be read as a mask"),
         (lambda p: Image.fromarray(noise()[..., 0]).save(p, "JPEG"), r"0\.png: cannot be read as a mask, of PNG"),

@@ -71,9 +71,9 @@ def decode_mask(data: bytes, where: str) -> NDArray[np.uint8]:
     def numbers(image: Image.Image) -> NDArray[np.uint8]:
         if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
             raise DataError(
-                f"{where}: is a picture in colors ({image.mode}) and no mask, which has the number of a class in each "
-                "pixel; convert such masks: python scripts/prepare_data.py masks FOLDER OUT --colors FILE, a file with "
-                "a class and its red, green and blue a line"
+                f"{where}: is a picture in colors ({image.mode}), and a mask has the number of a class in each pixel; "
+                "convert such masks: python scripts/prepare_data.py masks FOLDER OUT --classes FILE, a file with a "
+                "class and its red, green and blue a line"
             )
         found = np.asarray(image)
         if found.size and not 0 <= found.min() <= found.max() <= 255:
