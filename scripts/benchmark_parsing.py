@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmark_tools import machine, timed
 from torch import Tensor, nn
 
 from facetx.checkpoints.backbone import build_backbone
@@ -17,19 +18,18 @@ from facetx.data.synthetic.faces import render_face
 from facetx.metrics.parsing import confusion, count, f1
 from facetx.tasks.parsing import Parsing
 
-Timed = Callable[[Callable[[], Any], str], float]
 SIDE = 512
 DIFFERENT = 16
 """Masks that are drawn; the others are these again."""
 
 
-def measure(args: argparse.Namespace, timed: Timed, machine: str) -> None:
-    print(machine)
-    numbers(args.masks, timed)
-    models(args, timed)
+def measure(args: argparse.Namespace) -> None:
+    print(machine(args.device))
+    numbers(args.masks)
+    models(args)
 
 
-def numbers(masks: int, timed: Timed) -> None:
+def numbers(masks: int) -> None:
     """The confusion matrix, with and without boundaries, beside a loop over the classes on a few masks: the same F1."""
     classes = len(CELEBAMASK_HQ)
     drawn = [render_face(0, person, 0, SIDE).mask for person in range(min(DIFFERENT, masks))]
@@ -83,7 +83,7 @@ class LrAspp(nn.Module):
         return {"loss": self.criterion(self.predict(batch)["mask"].float(), batch["mask"])}
 
 
-def models(args: argparse.Namespace, timed: Timed) -> None:
+def models(args: argparse.Namespace) -> None:
     """A training step, forward and backward, and inference; models take turns, and the fastest pass of each counts."""
     batch_size = args.batch or (32 if args.device == "cuda" else 4)
     settings = load_settings(args.config, [f"model.args.image_size={args.size}"])

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from facetx.nn.attention import Attention
-from facetx.nn.biases import LayerBias
+from facetx.nn.biases import Bias, LayerBias
 from facetx.nn.dropout import Dropout
 
 
@@ -88,7 +88,7 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.norm_residual = norm_residual
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, bias: Bias | None = None) -> Tensor:
         x = x + self.drop_path(self.attention(self.norm1(x), bias))
         y = self.norm2(x)
         return (y if self.norm_residual else x) + self.drop_path(self.mlp(y))
