@@ -197,3 +197,8 @@ def read_file(path: str | Path) -> bytes:
             if is_resource(error):
                 raise
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def user_cache(name: str) -> Path:
+    """The user's folder for what can be made again: ``~/.cache/facetx/<name>``, or below XDG_CACHE_HOME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "facetx", name)
