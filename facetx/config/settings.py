@@ -39,8 +39,9 @@ class DataSettings(Part):
     augment_on: Literal["workers", "device"] = "workers"
     """Who makes them: the processes that read, image by image, or the device, batch by batch, from numbers that the
     processes draw. The numbers are the same; the pixels differ by rounding, and in what is antialiased."""
-    crop: bool = False
-    """Cut images that are not square to the largest square in their middle, which are an error otherwise."""
+    crop: bool | Literal["face"] = False
+    """Cut images that are not square to the largest square in their middle, which are an error otherwise. "face" cuts
+    the face out and turns it upright, by the data's keypoints, with hair and neck about it."""
     cache: bool = False
     """Keep decoded images in memory, shared by the workers: N x H x W x 3 bytes."""
     workers: NotNegative = 2
@@ -154,7 +155,7 @@ class EvaluatorSettings(Part):
     data: Annotated[Part, From(DATASETS)] | None = None
     """The data set that is asked about, for evaluators that take any; where one gives no size, images are resized to
     the model's."""
-    crop: bool = False
+    crop: bool | Literal["face"] = False
     """As data.crop, for the evaluator's data."""
     allow_overlap: bool = False
     """Accept identities or images that are trained on too, which is an error otherwise."""

@@ -224,16 +224,22 @@ class ParsingEvaluator(Evaluator):
         super().__init__(name, dataset)
         self.flip, self.tolerance = mirrors, tolerance
 
-    def result(self, model: Model, how: How = HERE) -> ParsingResult:
-        """The answer of a model that parses.
+    def check(self, model: Model) -> tuple[Task, list[int]]:
+        """The model, and the place in its output of each of the data's classes.
 
-        Raises ``DataError`` for one that does not, whose classes are others than the data's, and for a mask with a
-        class that is not in the list.
+        Raises ``DataError`` for a model that does not parse, or has other classes than the data.
         """
         if not isinstance(model, Task) or not model.mask_classes:
             raise DataError(f"{self.name}: this model predicts no masks; take one that was trained to parse")
+        return model, same_classes(model.mask_classes, self.dataset)
+
+    def result(self, model: Model, how: How = HERE) -> ParsingResult:
+        """The answer of a model that parses.
+
+        Raises ``DataError`` as ``check`` does, and for a mask with a class that is not in the list.
+        """
+        model, order = self.check(model)
         theirs, names = model.mask_classes, self.dataset.mask_classes
-        order = same_classes(theirs, self.dataset)
         sides = torch.from_numpy(Sides.of(Description(0, (), theirs)).mask[: len(theirs)].astype(np.int64))
         how = replace(how, batch_size=max(1, min(how.batch_size, PIXELS // model.backbone.contract.size**2)))
         matrix = np.zeros((len(names), len(names)), np.int64)

@@ -28,6 +28,7 @@ from facetx.data.transforms import TRANSFORMS
 from facetx.errors import ConfigError, DataError, some
 from facetx.evaluators import EVALUATORS, Evaluator, build_evaluator, data_size
 from facetx.evaluators.classification import Classification
+from facetx.evaluators.parsing import ParsingEvaluator
 from facetx.heads import JointHead
 from facetx.nn.backbone import Backbone
 from facetx.nn.device import pick_device
@@ -96,6 +97,8 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     for part, evaluator in zip(settings.evaluators, evaluators):
         if isinstance(evaluator, Classification):
             evaluator.check(dataset.identities, dataset.num_classes)
+        elif isinstance(evaluator, ParsingEvaluator):
+            evaluator.check(task)
         if not part.allow_overlap:
             check_overlap(dataset, evaluator)
     names = [e.name for e in evaluators]

@@ -320,7 +320,7 @@ def test_every_shipped_config_loads_and_builds(path, faces, monkeypatch):
         overrides.append("select=null")
     if raw["data"]["name"] in ("celeba", "mask_folder", "celebamask_hq", "lapa"):  # not here; drawn faces stand in
         overrides = ["data.name=synthetic_faces", "data.crop=false", "evaluators=[]", "select=null"]
-    if raw["model"].get("init_from"):  # another config's run
+    if "init_from" in raw["model"]:  # another config's run
         overrides.append("model.init_from=null")
     settings = load_settings(path, overrides)
     assert settings.name == path.stem

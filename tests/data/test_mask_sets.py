@@ -9,7 +9,9 @@ from PIL import Image
 
 from facetx.data import DATASETS
 from facetx.data.cache import Cached
+from facetx.data.crop import Cropped
 from facetx.data.lists import folders
+from facetx.data.lists.landmarks import relative
 from facetx.data.mask_classes import CELEBAMASK_HQ, FASSEG, LAPA, colors_of
 from facetx.data.sample import IGNORED
 from facetx.data.sets.parsing import LAPA_FIVE, TEST, VAL, part_of
@@ -90,7 +92,7 @@ def test_what_has_no_partner_is_left_out_and_told(folder, caplog):
             r"0\.jpg: has 7 in 64 pixels, and the list of classes ends at 2 \(hair",
         ),
         (lambda p: palette(p, np.zeros((4, 8))), r"0\.jpg: is 8x8 and its mask 8x4"),
-        (lambda p: save(p, noise()), r"0\.png: is a picture in colors \(RGB\) and no mask.*prepare_data\.py masks"),
+        (lambda p: save(p, noise()), r"0\.png: is a picture in colors \(RGB\), and a mask.*prepare_data\.py masks"),
         (lambda p: Image.fromarray(np.full((8, 8), 700, np.uint16)).save(p), r"0\.png: has numbers from 700 to 700"),
         (lambda p: p.write_bytes(p.read_bytes()[:40]), r"0\.png: cannot be read as a mask"),
         (lambda p: Image.fromarray(noise()[..., 0]).save(p, "JPEG"), r"0\.png: cannot be read as a mask, of PNG"),
@@ -149,12 +151,17 @@ def test_missing_folders_and_lists_say_what_to_do(folder, tmp_path):
         DATASETS["mask_folder"](root=str(root), part="val")
 
 
-def test_a_picture_that_is_not_square_is_not_squashed(tmp_path):
+def test_a_picture_that_is_not_square_is_squashed_where_that_is_meant_alone(tmp_path):
+    mask = np.zeros((8, 12), np.uint8)
+    mask[:4, 6:] = 3
     save(tmp_path / "images/a.jpg", noise(8, 12))
-    palette(tmp_path / "masks/a.png", np.zeros((8, 12)))
-    data = DATASETS["mask_folder"](root=str(tmp_path), classes="lapa", size=8)
-    with pytest.raises(DataError, match="is 12x8, and would be squashed to 8x8"):
-        data[0]
+    palette(tmp_path / "masks/a.png", mask)
+    with pytest.raises(DataError, match="is 12x8, and would be squashed to 8x8; say crop: true.*or stretch: true"):
+        DATASETS["mask_folder"](root=str(tmp_path), classes="lapa", size=8)[0]
+    item = DATASETS["mask_folder"](root=str(tmp_path), classes="lapa", size=8, stretch=True)[0]
+    assert item["image"].shape == (8, 8, 3)
+    assert np.argwhere(item["mask"] == 3).tolist() == [[i, j] for i in range(4) for j in range(4, 8)]
+    assert Cropped(DATASETS["mask_folder"](root=str(tmp_path), classes="lapa"), 8)[0]["mask"].shape == (8, 8)
 
 
 def test_a_cache_keeps_masks_as_bytes(folder):
@@ -185,8 +192,9 @@ def test_lapa_has_its_classes_and_five_of_its_points(tmp_path):
     item = data[0]
     assert (data.name, data.mask_classes) == ("lapa/val", LAPA)
     assert (item["mask"] == 10).all()
-    expected = [[i / 200, 2 * i / 300] for i in LAPA_FIVE]
+    expected = relative(np.array([[i, 2 * i] for i in LAPA_FIVE]), 200, 300)
     np.testing.assert_allclose(item["keypoints"], expected, rtol=1e-6)
+    assert DATASETS["lapa"](root=str(tmp_path), size=64)[0]["mask"].shape == (64, 64)
     assert data.key(0) != DATASETS["lapa"](root=str(tmp_path), part="train").key(0)
     assert "keypoints" not in DATASETS["lapa"](root=str(tmp_path))[0]
 

@@ -31,7 +31,7 @@ from facetx.nn import (
 )
 from facetx.nn.biases import LookedUp, product_buckets
 from facetx.nn.necks import bottleneck_neck, init_linear, linear_neck
-from facetx.nn.positions import positions_of
+from facetx.nn.positions import positions_of, resized_positions
 
 
 def test_attention_is_the_textbooks():
@@ -419,6 +419,22 @@ def test_a_contract_scales_each_channel_by_plain_numbers(contract):
     compiled = torch.compile(contract.__call__, backend="eager", fullgraph=True)
     assert torch.equal(compiled(images), scaled)
     assert copied(contract) == contract == InputContract(**contract.as_dict())
+
+
+def test_positions_for_another_grid_keep_the_class_token_and_their_course():
+    ramp = torch.arange(4.0)[:, None].expand(4, 4)  # the row
+    positions = torch.stack([ramp, ramp.T], -1).reshape(1, 16, 2)
+    whole = torch.cat([torch.full((1, 1, 2), 9.0), positions], dim=1)
+    torch.testing.assert_close(resized_positions(whole, 1, (4, 4)), whole)
+    moved = resized_positions(whole, 1, (8, 8))
+    assert moved.shape == (1, 65, 2)
+    assert moved[0, 0].tolist() == [9, 9]
+    grid = moved[0, 1:].unflatten(0, (8, 8))
+    torch.testing.assert_close(grid[..., 0], grid[..., 1].T)
+    inner = grid[2:6, :, 0].mean(1)  # away from the edges a line stays a line: half a step for each row
+    torch.testing.assert_close(inner.diff(), torch.full((3,), 0.5), rtol=0, atol=0.05)
+    with pytest.raises(ValueError, match="15 positions are no square"):
+        resized_positions(whole, 2, (4, 4))
 
 
 @pytest.mark.parametrize("fp32", [False, True])

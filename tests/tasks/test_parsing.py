@@ -14,9 +14,11 @@ from facetx.data.mask_classes import LAPA, colors_of
 from facetx.data.sample import IGNORED
 from facetx.errors import ConfigError
 from facetx.inference.model import load_task
+from facetx.nn.positions import resized_positions
 from facetx.tasks import TASKS
 from facetx.tasks.mask_losses import MaskLoss
 from facetx.training import start_run
+from facetx.training.build import build
 
 NAMES = ("background", "left_eye", "right_eye")
 DATA = Description(1, (), NAMES, colors_of(NAMES))
@@ -165,3 +167,34 @@ def test_its_checkpoint_knows_the_classes_their_order_and_colors(run):
     torch.testing.assert_close(
         loaded.eval().predict({"image": image})["mask"], outcome.predict({"image": image})["mask"]
     )
+
+
+def on_drawn_faces(task, size, pooling, steps=1, **more):
+    """Settings of a small run; ``more`` of its model."""
+    return check_settings(
+        {
+            "name": "small",
+            "task": task,
+            "data": {"name": "synthetic_faces", "args": {"identities": 4, "images_per_identity": 2}, "workers": 0},
+            "model": {"name": "vit_p8s8_tiny", "args": {**SIZES, "image_size": size, "pooling": pooling}, **more},
+            "head": [{"name": "cosface"}] if task == "recognition" else [],
+            "optim": {"lr": 1e-3},
+            "train": {"steps": steps, "batch_size": 4, "checkpoint_every": 1},
+        }
+    )
+
+
+@pytest.mark.parametrize("pooling", ["class_token", "flatten"])
+def test_it_starts_from_a_recognition_run_of_another_size(tmp_path, pooling, caplog):
+    first = start_run(on_drawn_faces("recognition", 32, pooling), tmp_path / "identity").run.backbone.state_dict()
+    with caplog.at_level("WARNING", "facetx"):
+        settings = on_drawn_faces("parsing", 64, pooling, init_from=str(tmp_path / "identity"))
+        built = build(settings).backbone
+    assert ("begins anew: the neck" in caplog.text) == (pooling == "flatten")
+    for name, value in built.state_dict().items():
+        if name == "positions.positions":
+            expected = resized_positions(first[name], 1 if pooling == "class_token" else 0, (8, 8))
+            torch.testing.assert_close(value, expected)
+        elif not name.startswith("neck."):
+            torch.testing.assert_close(value, first[name], rtol=0, atol=0)
+    assert start_run(settings, tmp_path / "parsing").step == 1

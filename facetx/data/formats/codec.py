@@ -71,9 +71,9 @@ def decode_mask(data: bytes, where: str) -> NDArray[np.uint8]:
     def numbers(image: Image.Image) -> NDArray[np.uint8]:
         if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
             raise DataError(
-                f"{where}: is a picture in colors ({image.mode}) and no mask, which has the number of a class in each "
-                "pixel; convert such masks: python scripts/prepare_data.py masks FOLDER OUT --colors FILE, a file with "
-                "a class and its red, green and blue a line"
+                f"{where}: is a picture in colors ({image.mode}), and a mask has the number of a class in each pixel; "
+                "convert such masks: python scripts/prepare_data.py masks FOLDER OUT --classes FILE, a file with a "
+                "class and its red, green and blue a line"
             )
         found = np.asarray(image)
         if found.size and not 0 <= found.min() <= found.max() <= 255:
@@ -132,18 +132,13 @@ def is_turned(data: bytes) -> bool:
 
 
 def _resized(image: Image.Image, size: int, where: str) -> Image.Image:
-    check_square(image.width, image.height, size, where)
-    return image if image.width == size else image.resize((size, size), Image.Resampling.BILINEAR)
-
-
-def check_square(width: int, height: int, size: int, where: str) -> None:
-    """Raises ``DataError`` that begins with ``where`` for an image that would be squashed to ``size`` pixels a side."""
-    if width != height:
+    if image.width != image.height:
         raise DataError(
-            f"{where}: is {width}x{height}, and would be squashed to {size}x{size}; align the faces "
+            f"{where}: is {image.width}x{image.height}, and would be squashed to {size}x{size}; align the faces "
             "(scripts/prepare_data.py align), or say crop: true beside the data set (--crop in evaluate.py), which "
             "takes the square in the middle"
         )
+    return image if image.width == size else image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def _upright(image: Image.Image) -> Image.Image:

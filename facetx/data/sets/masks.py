@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.base import Sample
-from facetx.data.formats.codec import check_square, decode_mask
+from facetx.data.formats.codec import decode_mask
 from facetx.data.formats.paths import Paths
 from facetx.data.lists.classes import class_list
 from facetx.data.lists.folders import is_image, is_junk, say_once
+from facetx.data.lists.landmarks import relative
 from facetx.data.sample import IGNORED, Map, move_image, moved
 from facetx.data.sets.folder import ImageFiles, read_image
 from facetx.errors import DataError, some
@@ -38,12 +39,14 @@ class MaskFiles(ImageFiles):
         mask_classes: (M,) set by the subclass.
         any_scale: Whether masks may be smaller or larger than their images, of the same shape; then images take the
             size of their masks, which are never resized for it.
+        stretch: Whether images that are not square become so as a whole, where a size is given; else they are an error.
 
     Items: ``image``, ``label`` and ``mask``.
     """
 
     keys_are_files = False  # two sets may call two images by one name
     any_scale = False
+    stretch = False
 
     def __init__(
         self, paths: Paths, name: str, namespace: str, size: int | None = None, keypoints: np.ndarray | None = None
@@ -69,11 +72,16 @@ class MaskFiles(ImageFiles):
             image = move_image(image, Map.resize(old, new))
         item: Sample = {"image": image, "label": int(self.labels[index]), "mask": mask}
         if self.keypoints is not None:
-            item["keypoints"] = (self.keypoints[index] / np.array(old[::-1])).astype(np.float32)
+            item["keypoints"] = relative(self.keypoints[index], old[1], old[0])
         if self.size is None:
             return item
-        check_square(new[1], new[0], self.size, where)
-        return item if new[0] == self.size else moved(item, Map.resize(new, (self.size, self.size)))
+        if new[0] != new[1] and not self.stretch:
+            raise DataError(
+                f"{where}: is {new[1]}x{new[0]}, and would be squashed to {self.size}x{self.size}; say crop: true "
+                "beside the data set, which takes the square in the middle, or stretch: true in its args, as the "
+                "evaluator of parsing does"
+            )
+        return item if new == (self.size, self.size) else moved(item, Map.resize(new, (self.size, self.size)))
 
     def key(self, index: int) -> str:
         return self.paths.names[index]
@@ -130,6 +138,7 @@ class MaskFolder(LabelMaps):
         classes: A known list (lapa, helen, celebamask_hq, fasseg), or a file with a class a line, from 0 on, each with
             three numbers for its color where it is to have one of its own; ``classes.txt`` in ``root``, unless given.
         size: Pixels a side to resize to; as the files are, unless given.
+        stretch: Whether images that are not square are resized as a whole, as the evaluator of parsing does it too.
 
     Raises ``DataError`` where a folder or the list is missing, or no image has a mask.
     """
@@ -142,6 +151,7 @@ class MaskFolder(LabelMaps):
         masks: str = "masks",
         classes: str | None = None,
         size: int | None = None,
+        stretch: bool = False,
     ):
         top = Path(root)
         names, colors = class_list(top / "classes.txt" if classes is None else classes)
@@ -156,7 +166,7 @@ class MaskFolder(LabelMaps):
             f"masks {os.path.realpath(top)}",
             size,
         )
-        self.mask_colors = colors
+        self.mask_colors, self.stretch = colors, stretch
 
 
 def paired(images: Path, masks: Path) -> tuple[list[str], list[str]]:

@@ -30,11 +30,13 @@ class LaPa(LabelMaps):
     Args:
         root: Folder with ``train``, ``val`` and ``test``, each with ``images``, ``labels`` and ``landmarks``.
         part: One of these.
-        size: Pixels a side to resize to; as the files are, unless given. Its images are not square.
+        size: Pixels a side to resize to, the image as a whole, whatever its shape; as the files are, unless given.
         landmarks: Whether items have ``keypoints``, the five of its points that facetx knows.
 
     Raises ``DataError`` where a folder is missing, or an image has no points.
     """
+
+    stretch = True
 
     def __init__(
         self,
@@ -212,12 +214,13 @@ class Helen(MaskFiles):
     Args:
         root: Folder with ``images``, ``labels``, ``exemplars.txt``, ``tuning.txt`` and ``testing.txt``.
         part: By these lists, in this order.
-        size: Pixels a side to resize to; as the files are, unless given. Its images are not square.
+        size: Pixels a side to resize to, the image as a whole, whatever its shape; as the files are, unless given.
 
     Raises ``DataError`` where a folder or a list is missing or a line of it is wrong.
     """
 
     mask_classes = HELEN
+    stretch = True
 
     def __init__(self, root: str, part: Literal["train", "val", "test"] = "train", size: int | None = None):
         top = Path(root)
