@@ -67,7 +67,7 @@ def is_compiled(network: nn.Module) -> bool:
 
 @contextmanager
 def without_compiler() -> Iterator[None]:
-    """For a process that compiles nothing, and ends soon: inside, PyTorch's compiler is not imported, which takes a second.
+    """For a process that compiles nothing and ends soon: PyTorch's compiler is not imported, which takes a second.
 
     PyTorch imports it to shield some functions from it (optimizers, operations without values). Here these stay as they
     are; whatever else is asked of the compiler does import it.
