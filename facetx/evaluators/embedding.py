@@ -3,7 +3,7 @@
 Legend: N images, V views (the image, and its mirror), D dimensions of the embedding, B batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,15 +55,23 @@ def embed_views(
     count = len(dataset) if indices is None else len(indices)
     out = np.empty((2 if flip else 1, count, backbone.embedding_dim), np.float32)
     start = 0
-    with evaluation_mode(backbone), forward_only(how):
-        for items, batch in read_batches(dataset, backbone, how, indices=indices):
-            part = out[:, start : start + len(items)]
-            part[0] = _forward(backbone, batch, how)
-            if flip:
-                part[1] = _forward(backbone, mirrored(batch), how)
-            _check_finite(part, items, dataset)
-            start += len(items)
+    for items, part in embed_batches(backbone, dataset, how, indices=indices, flip=flip):
+        out[:, start : start + len(items)] = part
+        start += len(items)
     return out
+
+
+def embed_batches(
+    backbone: Backbone, dataset: FaceDataset, how: How, *, indices: Sequence[int] | None = None, flip: bool = True
+) -> Iterator[tuple[list[int], Views]]:
+    """``embed_views`` batch by batch: the items of each, and their embeddings (V, B, D)."""
+    with evaluation_mode(backbone):
+        for items, batch in read_batches(dataset, backbone, how, indices=indices):
+            with forward_only(how):
+                views = [_forward(backbone, view, how) for view in ([batch, mirrored(batch)] if flip else [batch])]
+            part = np.stack(views)
+            _check_finite(part, items, dataset)
+            yield items, part
 
 
 def _forward(backbone: Backbone, batch: Mapping[str, Tensor], how: How) -> Views:
