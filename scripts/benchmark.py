@@ -7,6 +7,7 @@ python scripts/benchmark.py data --root data/casia             # images a second
 python scripts/benchmark.py metrics                            # fold accuracy against plain loops
 python scripts/benchmark.py ijbc                               # templates, 1:1 and 1:N, at the size of IJB-C
 python scripts/benchmark.py parsing                            # numbers of masks, and a model beside LR-ASPP
+python scripts/benchmark.py step                               # images a second of training steps, in several ways
 python scripts/benchmark.py memory                             # of a training step: foretold, and taken
 python scripts/benchmark.py export --checkpoint runs/my_run    # PyTorch, compiled, ONNX, and int8, on the CPU
 """
@@ -240,6 +241,13 @@ def parsing(args: argparse.Namespace) -> None:
     measure(args)
 
 
+def step(args: argparse.Namespace) -> None:
+    """Whole training steps, in several ways."""
+    from benchmark_step import measure
+
+    measure(args)
+
+
 def memory(args: argparse.Namespace) -> None:
     """The memory of training steps, foretold and taken."""
     from benchmark_memory import measure
@@ -309,6 +317,14 @@ def arguments() -> argparse.ArgumentParser:
     command.add_argument("--batch", type=whole(1), default=32, help="for images a second (default: 32)")
     command.add_argument("--steps", type=whole(1), default=10, help="timed passes each (default: 10)")
     command.set_defaults(run=export)
+
+    command = commands.add_parser("step", help="images a second of whole training steps, in several ways")
+    command.add_argument("--cases", nargs="+", metavar="NAME", help="rows by name (default: all)")
+    command.add_argument("--batch", type=whole(1), help="default: 4 on CPU; on a GPU 512, and 120 of the original")
+    command.add_argument("--classes", type=whole(2), default=10_572, help="default: 10,572, CASIA-WebFace's")
+    command.add_argument("--steps", type=whole(1), default=12, help="of which the median counts (default: 12)")
+    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    command.set_defaults(run=step)
 
     command = commands.add_parser(
         "memory", help="the memory of a training step, as --dry-run foretells it and as it is"

@@ -137,6 +137,14 @@ def test_step_memory_is_what_autograd_keeps_each_storage_once(benchmark):
     assert benchmark.of_backbones._weight_bytes(model) == 4 * (4 * 8 + 8 + 8 * 2 + 2)
 
 
+def test_steps_are_taken_in_several_ways(benchmark):
+    cases = ["eager", "original: float32, plain, eager, dropout 0.1"]
+    out = benchmark.run("step", "--device", "cpu", "--batch", "2", "--classes", "20", "--steps", "1", "--cases", *cases)
+    rows = re.findall(r"^(\S.+?) {2,}2 +\d+ +[\d.]+ % +([\d.]+) +[\d.]+ s$", out, re.MULTILINE)
+    assert [name for name, _ in rows] == cases
+    assert rows[0][1] == "1.000"
+
+
 def test_memory_is_foretold_and_taken_alike(benchmark):
     out = benchmark.run(
         "memory", "--device", "cpu", "--batch", "2", "--classes", "20", "--cases", "vit_p12s8", "facerec_l8"
