@@ -6,6 +6,7 @@ python scripts/benchmark.py backbones                          # needs vit-pytor
 python scripts/benchmark.py data --root data/casia             # images a second that a loader gives
 python scripts/benchmark.py metrics                            # fold accuracy against plain loops
 python scripts/benchmark.py ijbc                               # templates, 1:1 and 1:N, at the size of IJB-C
+python scripts/benchmark.py parsing                            # numbers of masks, and a model beside LR-ASPP
 python scripts/benchmark.py memory                             # of a training step: foretold, and taken
 python scripts/benchmark.py export --checkpoint runs/my_run    # PyTorch, compiled, ONNX, and int8, on the CPU
 """
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from benchmark_tools import machine, peak_bytes, timed
 
-from facetx.cli import run_script, whole
+from facetx.cli import Parser, run_script, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -232,6 +233,13 @@ def export(args: argparse.Namespace) -> None:
     measure(args)
 
 
+def parsing(args: argparse.Namespace) -> None:
+    """The numbers of masks, and a parsing model beside one of torchvision's."""
+    from benchmark_parsing import measure
+
+    measure(args)
+
+
 def memory(args: argparse.Namespace) -> None:
     """The memory of training steps, foretold and taken."""
     from benchmark_memory import measure
@@ -240,7 +248,7 @@ def memory(args: argparse.Namespace) -> None:
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="what")
 
     command = commands.add_parser("heads", help="time and memory of a class-center head, by engine")
@@ -282,6 +290,18 @@ def arguments() -> argparse.ArgumentParser:
 
     command = commands.add_parser("ijbc", help="template pooling, 1:1 and 1:N at the size of IJB-C")
     command.set_defaults(run=ijbc)
+
+    command = commands.add_parser("parsing", help="numbers of masks, and a model's step beside torchvision's LR-ASPP")
+    command.add_argument("--masks", type=whole(1), default=2000, help="of 512x512, 19 classes (default: 2,000)")
+    command.add_argument(
+        "--config", default="configs/parsing_celebamask.yaml", help="whose model and task are measured"
+    )
+    command.add_argument("--size", type=whole(32), default=256, help="pixels a side of the input (default: 256)")
+    command.add_argument("--batch", type=whole(2), help="default: 4 on CPU, 32 on a GPU")
+    command.add_argument("--steps", type=whole(1), default=5, help="timed passes a model (default: 5)")
+    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    command.set_defaults(run=parsing)
+
     command = commands.add_parser("export", help="a model by PyTorch, compiled, as ONNX, and in int8, on the CPU")
     command.add_argument("--checkpoint", metavar="RUN", help="a run or a checkpoint")
     command.add_argument("--model", default="vit_p8s8_tiny", help="else a new backbone (default: vit_p8s8_tiny)")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from facetx.config import check_settings
@@ -17,7 +18,8 @@ from facetx.evaluators import How, build_evaluator, data_size
 from facetx.evaluators.parsing import PUBLISHED, Kept, ParsingEvaluator, published_set
 from facetx.metrics import parsing as metrics
 from facetx.tasks import Task
-from facetx.training.build import evaluator_of
+from facetx.training import start_run
+from facetx.training.build import build, evaluator_of
 
 NAMES = ("background", "skin", "l_eye", "r_eye", "hat")
 IGNORED = 255
@@ -232,3 +234,84 @@ def test_tables_and_json_say_the_same():
     assert low <= plain["summary"]["mean_f1"] <= high
     assert result.mistaken().rows[0][:2] == ("l_eye", "skin")
     assert plain["worst"] == {str(i): pytest.approx(result.image_f1[i]) for i in result.worst()}
+
+
+FACES = {"identities": 12, "images_per_identity": 1, "first_identity": 50, "size": 40}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small run on drawn faces, with what its evaluator said at the end."""
+    settings = check_settings(
+        {
+            "name": "small",
+            "task": {"name": "parsing", "args": {"width": 8, "detail": 4, "finest": 2}},
+            "data": {"name": "synthetic_faces", "args": {"identities": 8, "images_per_identity": 2}, "workers": 0},
+            "model": {"name": "timm:test_convnext", "args": {"image_size": 32, "embedding_dim": None}},
+            "optim": {"lr": 1e-2, "ema": 0.5},
+            "train": {"steps": 6, "batch_size": 8, "checkpoint_every": 6},
+            "evaluators": [
+                {"name": "parsing", "data": {"name": "synthetic_faces", "args": FACES}, "args": {"name": "val"}}
+            ],
+            "select": "val/mean_f1",
+        }
+    )
+    folder = tmp_path_factory.mktemp("run") / "run"
+    return folder, start_run(settings, folder).results["val"]
+
+
+def test_a_run_is_trained_and_drawn_and_asked_again(run, script, tmp_path):
+    folder, trained = run
+    drawn = {path.name for path in (folder / "pictures").iterdir()}
+    assert drawn == {"training.png", "val_classes.png", "val_overlays.png", "val_worst.png"}
+    asked = ["--data", "synthetic_faces", "--data-args", *(f"{key}={value}" for key, value in FACES.items())]
+    asked += ["--ask", "parsing", "--workers", 0]
+    told = script("evaluate.py", "--checkpoint", folder, *asked, "--out", tmp_path / "run")
+    assert told.returncode == 0, told.err
+    again = json.loads((tmp_path / "run/synthetic_faces_parsing.json").read_text())
+    assert again["summary"] == pytest.approx(trained.summary(), rel=1e-4)
+    assert len(again["receipt"]["weights"]) == 64
+    assert "mean F1" in told.out
+    assert (tmp_path / "run/synthetic_faces.html").stat().st_size > 50_000
+
+
+def test_an_exported_file_gives_the_same_result(run, script, tmp_path):
+    pytest.importorskip("onnxscript", reason="needs the extra 'export'")
+    folder, _ = run
+    told = script("export.py", folder, "--to", "onnx", "--out", tmp_path / "model.onnx")
+    assert told.returncode == 0, told.err
+    asked = ["--data", "synthetic_faces", "--data-args", *(f"{key}={value}" for key, value in FACES.items())]
+    asked += ["--ask", "parsing", "--workers", 0]
+    for name, model in (("a", folder), ("b", tmp_path / "model.onnx")):
+        assert script("evaluate.py", "--checkpoint", model, *asked, "--out", tmp_path / name).returncode == 0
+    a, b = (tmp_path / name / "synthetic_faces_parsing.json" for name in "ab")
+    one, other = json.loads(a.read_text()), json.loads(b.read_text())
+    assert one["summary"] == pytest.approx(other["summary"], abs=2e-4)
+    assert one["labels"] == other["labels"]
+    compared = script("compare_results.py", a, b)
+    assert compared.returncode == 0, compared.err
+    assert "F1 of nose" in compared.out
+    assert "version of onnxruntime: None and" in compared.out
+
+
+def test_other_classes_are_told_before_training(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "images/a.png")
+    Image.new("L", (32, 32)).save(tmp_path / "masks/a.png")
+    (tmp_path / "classes.txt").write_text("background\nskin\n")
+    settings = check_settings(
+        {
+            "name": "small",
+            "task": "parsing",
+            "optim": {"lr": 1e-2},
+            "data": {"name": "synthetic_faces", "args": {"identities": 4, "images_per_identity": 1}, "workers": 0},
+            "model": {"name": "timm:test_convnext", "args": {"image_size": 32, "embedding_dim": None}},
+            "train": {"steps": 2, "batch_size": 2},
+            "evaluators": [{"name": "parsing", "data": {"name": "mask_folder", "args": {"root": str(tmp_path)}}}],
+        }
+    )
+    with pytest.raises(
+        DataError, match="its masks have other classes than the model. The data has 2: background, skin"
+    ):
+        build(settings)

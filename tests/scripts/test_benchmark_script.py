@@ -21,6 +21,10 @@ SCRIPT = Path(__file__).parents[2] / "scripts/benchmark.py"
     ("arguments", "pattern"),
     [
         (["metrics", "--pairs", "600"], r"600 pairs, 10 folds, .*\nfacetx +[\d.]+ ms\nloops +[\d.]+ ms, [\d.]+ times"),
+        (
+            ["parsing", "--masks", "4", "--size", "64", "--batch", "2", "--steps", "1", "--device", "cpu"],
+            r"4 masks of 512x512, 19 classes\nconfusion matrix +[\d.]+ s(.|\n)+facetx +1,596,588(.|\n)+LR-ASPP +[\d,]+",
+        ),
         (["heads", "--classes", "500", "--batch", "8", "--dim", "16", "--steps", "1"], r"\nchunked +[\d.]+ +[\d.]+ "),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
