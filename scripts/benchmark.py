@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from benchmark_tools import machine, peak_bytes, timed
 
-from facetx.cli import run_script, whole
+from facetx.cli import Parser, run_script, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -248,7 +248,7 @@ def memory(args: argparse.Namespace) -> None:
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="what")
 
     command = commands.add_parser("heads", help="time and memory of a class-center head, by engine")

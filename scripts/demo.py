@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from facetx.cli import run_script, say, whole
+from facetx.cli import Parser, run_script, say, whole
 
 
 def main(args: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ def show(path: Path, args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--checkpoint", required=True, help="a run, or an exported model (.onnx)")
     parser.add_argument("--calibration", metavar="JSON", help="a verification result (default: one beside the model)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facetx.cli import embedding_arguments, embedding_options, run_script, say
+from facetx.cli import Parser, embedding_arguments, embedding_options, run_script, say
 
 if TYPE_CHECKING:
     from facetx.benchmarks.suite import Outcome
@@ -125,7 +125,7 @@ def ask_args(args: argparse.Namespace, question: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--checkpoint", help="a run (its best checkpoint, else the last), or one checkpoint")
     parser.add_argument("--benchmarks", nargs="+", metavar="NAME", help="such as lfw cfp_fp (default: what is there)")
     parser.add_argument("--data-root", help="folder of <name>.bin files, or <name>/images and pairs.txt")

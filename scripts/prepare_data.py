@@ -25,7 +25,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from facetx.cli import embedding_arguments, embedding_options, run_script, say, whole
+from facetx.cli import Parser, embedding_arguments, embedding_options, run_script, say, whole
 from facetx.prepare.convert import KINDS
 
 BOUNDS = {
@@ -113,7 +113,7 @@ def overlap(train: "Source", args: argparse.Namespace) -> "Report":
 
 def arguments() -> argparse.ArgumentParser:
     side = whole(1, 4096)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, text: str, out: bool = True, report: str = "OUT.report.json") -> argparse.ArgumentParser:

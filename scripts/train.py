@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from facetx.cli import run_script, say
+from facetx.cli import Parser, run_script, say
 
 
 def main(args: argparse.Namespace) -> int:
@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--config", required=True, help="YAML file, such as configs/quickstart.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as optim.lr=3e-4")
     parser.add_argument("--run-dir", help="folder of the run (default: runs/<name>)")

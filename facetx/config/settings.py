@@ -124,8 +124,9 @@ class TrainSettings(Strict):
     """Steps at the beginning in which the head alone is trained, so that a new one does not spoil good weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the backbone's matrix products. "auto": bf16 on CUDA, fp32 on CPU. Heads are fp32 always."""
-    compile: bool = False
-    """torch.compile the backbone."""
+    compile: bool | Literal["blocks"] = False
+    """torch.compile the backbone: as a whole (true), or the blocks that it repeats, all by one graph, which takes a
+    fraction of the time to compile and leaves the rest as it is (blocks)."""
     deterministic: bool = False
     """Deterministic algorithms alone on CUDA too, which are slower: a resumed run then ends bit for bit as an unbroken
     one, as it always does on CPU. An operation that has none is an error."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from facetx.data.base import FaceDataset
 from facetx.errors import DataError, some
 from facetx.evaluators.base import HERE, How, Model, backbone_of
-from facetx.evaluators.reading import evaluation_mode, forward_only, mirrored, read_batches
+from facetx.evaluators.reading import answered, evaluation_mode, forward_only, mirrored, read_batches
 from facetx.nn.backbone import Backbone, embed_batch
 
 Views = NDArray[np.float32]
@@ -58,16 +58,17 @@ def embed_views(
     with evaluation_mode(backbone), forward_only(how):
         for items, batch in read_batches(dataset, backbone, how, indices=indices):
             part = out[:, start : start + len(items)]
-            part[0] = _forward(backbone, batch)
+            part[0] = _forward(backbone, batch, how)
             if flip:
-                part[1] = _forward(backbone, mirrored(batch))
+                part[1] = _forward(backbone, mirrored(batch), how)
             _check_finite(part, items, dataset)
             start += len(items)
     return out
 
 
-def _forward(backbone: Backbone, batch: Mapping[str, Tensor]) -> Views:
-    return embed_batch(backbone, batch).float().cpu().numpy()
+def _forward(backbone: Backbone, batch: Mapping[str, Tensor], how: How) -> Views:
+    answer = answered(backbone, lambda seen: {"embedding": embed_batch(backbone, seen)}, batch, how)
+    return answer["embedding"].float().cpu().numpy()
 
 
 def _check_finite(part: Views, items: Sequence[int], dataset: FaceDataset) -> None:

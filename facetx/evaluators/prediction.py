@@ -7,7 +7,7 @@ from torch import Tensor
 from facetx.data.base import FaceDataset
 from facetx.errors import DataError
 from facetx.evaluators.base import HERE, How, Model
-from facetx.evaluators.reading import evaluation_mode, forward_only, mirrored, read_batches
+from facetx.evaluators.reading import answered, evaluation_mode, forward_only, mirrored, read_batches
 from facetx.tasks.base import Task
 
 Outputs = dict[str, Tensor]
@@ -48,5 +48,5 @@ def predictions(
         for items, batch in read_batches(dataset, model.backbone, how, indices=indices, fields=fields, resize=resize):
             seen = [batch, mirrored(batch)] if flip else [batch]
             with forward_only(how):
-                outputs = [model.predict(view) for view in seen]
+                outputs = [answered(model, model.predict, view, how) for view in seen]
             yield items, batch, outputs

@@ -1,6 +1,6 @@
 """A data set in batches for a model that is not trained: in order, each image once, checked against the model."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 import numpy as np
@@ -15,6 +15,7 @@ from facetx.data.workers import Shared, batches_of, read_by
 from facetx.errors import DataError, own_words
 from facetx.evaluators.base import How
 from facetx.nn.backbone import Backbone
+from facetx.nn.compiled import is_compiled
 from facetx.progress import progress
 from facetx.tasks.base import Batch
 
@@ -72,11 +73,28 @@ def read_batches(
         with closing(batches_of(loader)) as batches, progress(len(order), dataset.name) as advance:
             for batch in batches:
                 items = order[start : start + len(batch["image"])]
-                yield items, {name: field.to(device, non_blocking=True) for name, field in batch.items()}
+                # Contiguous, as training has them: a compiled network would be compiled anew for other strides.
+                yield items, {name: field.to(device, non_blocking=True).contiguous() for name, field in batch.items()}
                 start += len(items)
                 advance(len(items))
     except DataError as error:  # of a worker, which puts a traceback before it
         raise DataError(own_words(error)) from None
+
+
+def answered(
+    model: nn.Module, ask: Callable[[Mapping[str, Tensor]], dict[str, Tensor]], batch: Mapping[str, Tensor], how: How
+) -> dict[str, Tensor]:
+    """What ``ask`` says of a batch (B, ...), name by name (B, ...).
+
+    A compiled model knows one size and would be compiled anew for the last batch of a data set. So that one is filled
+    up with its last item to ``how.batch_size``, and what is said of these is left out.
+    """
+    count = len(batch["image"])
+    if count == how.batch_size or not is_compiled(model):
+        return ask(batch)
+    more = how.batch_size - count
+    filled = {name: torch.cat([field, field[-1:].expand(more, *field.shape[1:])]) for name, field in batch.items()}
+    return {name: output[:count] for name, output in ask(filled).items()}
 
 
 def mirrored(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from facetx.nn.profile import parameter_count, profile
 from facetx.training.build import Run
 from facetx.training.memory import foretell, ways_to_fit
 
+COMPILED = {False: "eager", True: "compiled", "blocks": "its blocks compiled"}
 ROOM = 0.92
 """The share of a card's memory that tensors may take; the rest is CUDA's own, and gaps."""
 
@@ -29,7 +30,7 @@ def describe_run(run: Run) -> str:
         f"  steps       {run.total_steps:,} of {s.train.batch_size} images: {epochs:.2f} epochs of "
         f"{run.steps_per_epoch:,}",
         f"  memory      {memory(run)}",
-        f"  precision   {run.precision} on {run.device}, {'compiled' if s.train.compile else 'eager'}",
+        f"  precision   {run.precision} on {run.device}, {COMPILED[s.train.compile]}",
     ]
     return "\n".join(lines)
 

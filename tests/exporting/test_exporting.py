@@ -16,6 +16,8 @@ from facetx.benchmarks.embedding_cache import EmbeddingCache
 from facetx.benchmarks.receipts import make_receipt, network_digest, weights_digest
 from facetx.checkpoints.exported import KEY, Facts, read_facts
 from facetx.contract import InputContract
+from facetx.data.base import Description
+from facetx.data.mask_classes import colors_of
 from facetx.data.synthetic.faces import SyntheticFaces
 from facetx.errors import CheckpointError, ConfigError, DataError, ExportError, UnknownNameError
 from facetx.evaluators import build_evaluator, predictions
@@ -23,7 +25,7 @@ from facetx.exporting import export, quantize
 from facetx.exporting.beside import decisions_beside
 from facetx.inference.model import FaceModel, load_task
 from facetx.nn.backbone import Backbone
-from facetx.tasks import Task
+from facetx.tasks import TASKS, Task
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'export'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
@@ -442,3 +444,25 @@ def test_the_export_leaves_the_model_as_it_was(tmp_path):
 def test_facts_are_strict():
     with pytest.raises(ValueError, match="weights"):
         Facts(task="x", outputs={"embedding": (4,)}, input=BGR, weights="1", network="2", facetx="0", torch="2")
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "decoder"),
+    [
+        ("timm:mobilevitv2_050", {"image_size": 64, "embedding_dim": None}, {"finest": 2}),
+        ("vit_p8s8_tiny", SMALL, {"detail": 8, "context": True}),
+    ],
+)
+def test_a_parsing_task_is_exported_with_its_classes(tmp_path, name, args, decoder):
+    classes = ("background", "skin", "hair")
+    data = Description(1, (), classes, colors_of(classes))
+    task = TASKS.create("parsing", backbone=BACKBONES.create(name, **args), data=data, width=8, **decoder).eval()
+    facts = export(task, tmp_path / "parsing.onnx").facts
+    size = args["image_size"]
+    assert facts.outputs == {"mask": (3, size, size)}
+    assert facts.mask_classes == classes
+    assert facts.difference < 1e-5
+    (found,) = onnxruntime.InferenceSession(str(tmp_path / "parsing.onnx")).run(
+        ["mask"], {"image": noise(3, size).numpy()}
+    )
+    assert found.shape == (3, 3, size, size)
