@@ -119,26 +119,10 @@ def backbones(args: argparse.Namespace) -> None:
 
 
 def data(args: argparse.Namespace) -> None:
-    """Images a second that the training loader gives, without a network behind it."""
-    from facetx.data import DATASETS
-    from facetx.data.loader import StepSampler, TrainingItems, training_loader
-    from facetx.data.samplers import Shuffled
-    from facetx.data.workers import batches_of
+    """Images a second that the training loader gives, without a network behind it, and the memory of its workers."""
+    from benchmark_data import measure
 
-    sets = {"synthetic_faces": DATASETS.create("synthetic_faces", identities=50, images_per_identity=20)}
-    if args.root:
-        sets["image_folder"] = DATASETS.create("image_folder", root=args.root)
-    print(f"batch {args.batch}, {machine('cpu')}")
-    for name, dataset in sets.items():
-        for workers in args.workers:
-            size = dataset[0]["image"].shape[0]
-            sampler = StepSampler(Shuffled(), dataset.labels, args.batch, 0, 0, args.steps + 1)
-            loader = training_loader(TrainingItems(dataset, [], 0, size), sampler, workers, pin_memory=False)
-            for n, _ in enumerate(batches_of(loader)):
-                if n == 0:  # workers have started
-                    start = time.perf_counter()
-            rate = args.steps * args.batch / (time.perf_counter() - start)
-            print(f"{name:18}{workers} workers{rate:12,.0f} images/s of {size}x{size}")
+    measure(args)
 
 
 def metrics(args: argparse.Namespace) -> None:
@@ -289,7 +273,7 @@ def arguments() -> argparse.ArgumentParser:
     command.add_argument("--root", help="a folder of identities, to measure reading files too")
     command.add_argument("--batch", type=whole(1), default=64)
     command.add_argument("--steps", type=whole(1), default=10, help="timed batches (default: 10)")
-    command.add_argument("--workers", type=whole(0), nargs="+", default=[0, 2], help="default: 0 2")
+    command.add_argument("--workers", type=whole(0), nargs="+", default=[0, 1, 2, 4], help="default: 0 1 2 4")
     command.set_defaults(run=data)
 
     command = commands.add_parser("metrics", help="fold accuracy against plain loops")
