@@ -51,10 +51,19 @@ def test_all_blocks_share_one_graph_and_compute_the_same(depth):
 
 
 def test_blocks_that_differ_are_all_compiled_none_left_out():
-    model = BACKBONES.create("vit_p8s8_tiny", depth=12, drop_path=0.1, **TINY).train()
+    model = BACKBONES.create("vit_p8s8_tiny", depth=12, **TINY).train()
+    for layer, block in enumerate(model.encoder.blocks):
+        block.attention.scale *= 1 + layer
     compile_network(model, "blocks", backend="eager")
     model(torch.randn(3, 3, 32, 32))
     assert graphs() == 12
+
+
+def test_blocks_of_several_drop_path_rates_share_one_graph():
+    model = BACKBONES.create("vit_p8s8_tiny", depth=12, drop_path=0.5, dropout=0.1, **TINY).train()
+    compile_network(model, "blocks", backend="aot_eager")
+    model(torch.randn(3, 3, 32, 32))
+    assert graphs() == 1
 
 
 def test_a_network_without_blocks_says_so():
