@@ -21,6 +21,7 @@ class Task(nn.Module, ABC):
     Attributes:
         backbone: Images -> embeddings.
         attribute_names: (A,) of the output "attributes", in its order; none where it predicts no attributes.
+        class_parts: How the names of published parameters begin that have an entry for each of ``mask_classes``.
         mask_classes, mask_colors: (M,) of the output "mask", in the order of its channels; none where it predicts none.
     """
 
@@ -28,6 +29,7 @@ class Task(nn.Module, ABC):
     attribute_names: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
     mask_colors: tuple[Color, ...] = ()
+    class_parts: tuple[str, ...] = ()
 
     def __init__(self, backbone: Backbone):
         super().__init__()

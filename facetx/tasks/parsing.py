@@ -39,6 +39,8 @@ class Parsing(Task):
     Raises ``ConfigError`` for data without masks, a backbone without feature maps, and arguments out of range.
     """
 
+    class_parts = ("decoder.classifier.",)
+
     def __init__(
         self,
         backbone: Backbone,

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 import facetx
 from facetx.backbones import BACKBONES
+from facetx.checkpoints.task import start_task_from
 from facetx.config import check_settings
 from facetx.data.base import Description
 from facetx.data.mask_classes import LAPA, colors_of
@@ -251,3 +252,18 @@ def test_a_joint_run_is_loaded_as_one_that_parses_and_embeds(tmp_path):
     assert loaded.embed([image[0].permute(1, 2, 0).numpy()]).shape == (1, 8)
     whole = load_task(tmp_path / "joint")
     assert set(whole.predict({"image": image})) == {"embedding", "mask", "logits"}
+
+
+def test_classes_in_another_order_begin_anew_and_the_same_ones_do_not(tmp_path, caplog):
+    start_run(on_drawn_faces("parsing", 32, "class_token"), tmp_path / "first")
+    first = load_task(tmp_path / "first").state_dict()
+    trunk = BACKBONES.create("vit_p8s8_tiny", **{**SIZES, "image_size": 32})
+    for classes, same in ((LAPA, True), (LAPA[::-1], False)):
+        built = TASKS.create("parsing", backbone=trunk, data=Description(1, (), classes))
+        with caplog.at_level("INFO", "facetx"):
+            caplog.clear()
+            start_task_from(built, str(tmp_path / "first"))
+        state = built.state_dict()
+        assert torch.equal(state["decoder.smooth.0.0.weight"], first["decoder.smooth.0.0.weight"])
+        assert torch.equal(state["decoder.classifier.1.weight"], first["decoder.classifier.1.weight"]) == same
+        assert ("begins anew: decoder.classifier.1.weight" in caplog.text) != same
