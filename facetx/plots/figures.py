@@ -184,7 +184,7 @@ def training_panels(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, l
 
 
 def plot_comparison(runs: Mapping[str, Sequence[Mapping[str, Any]]], batch_size: int, path: str | Path) -> None:
-    """Several runs over the images that they have seen: the training loss, then what ``COMPARED`` names of each evaluator.
+    """Several runs over the images that they have seen: the training loss, then the numbers in ``COMPARED``.
 
     Args:
         runs: Name -> rows of its ``metrics.jsonl``, as in ``plot_training``.
