@@ -82,7 +82,8 @@ class Parsing(Task):
 
     def decode(self, maps: list[Tensor], images: Tensor) -> Tensor:
         """Feature maps, and the scaled images that they are of, to ``logits``."""
-        return self.decoder(maps, images).float()
+        found: Tensor = self.decoder(maps, images)
+        return found
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """ "mask": logits, in the order of ``mask_classes``."""

@@ -114,6 +114,8 @@ def test_it_says_what_it_needs_and_predicts():
     logits = built.predict(given)["mask"]
     assert logits.shape == (4, 3, 16, 16)
     assert logits.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert built.predict(given)["mask"].dtype == torch.float32
     assert (built.mask_classes, built.mask_colors) == (NAMES, colors_of(NAMES))
     known = given["mask"] != IGNORED
     share = (logits.argmax(1) == given["mask"])[known].float().mean()
