@@ -26,8 +26,8 @@ class PyramidDecoder(nn.Module):
         context: Adds the mean of the coarsest map to each of its cells, as ParseNet does (arXiv 1506.04579).
         dropout: Of whole channels before the classifier, in 0..1.
 
-    Shapes: maps (B, C, h, w) and the image (B, 3, H, W) -> (B, M, H, W) float32. Raises ``ConfigError`` for numbers out of
-    range.
+    Shapes: maps (B, C, h, w) and the image (B, 3, H, W) -> (B, M, H, W) float32. Raises ``ConfigError`` for numbers out
+    of range.
     """
 
     def __init__(
