@@ -170,7 +170,8 @@ class Field:
         shape: Of the array, None where a size differs from data set to data set.
         moved: A value and a ``Map`` -> the value of the new image.
         mirrored: A value and ``Sides`` -> the value with left and right named anew.
-        channels_last: Whether its last axis comes first in a batch, as convolutions want it.
+        channels_last: Whether its last axis comes first in a batch, as convolutions want it. The numbers stay where
+            they are: to lay them out anew is the device's work.
     """
 
     meaning: str
@@ -191,11 +192,11 @@ class Field:
         shape = ", ".join("any" if n is None else str(n) for n in self.shape)
         return f"must be {self.dtype.__name__} of shape ({shape}), it is {array.dtype} of shape {array.shape}"
 
-    def batch(self, values: list[Any]) -> Tensor:
-        """The samples' values as one tensor, the batch first."""
-        if self.channels_last:
-            return torch.stack([torch.from_numpy(np.ascontiguousarray(v.transpose(2, 0, 1))) for v in values])
-        return torch.from_numpy(np.stack([np.asarray(v, self.dtype) for v in values]))
+    def batch(self, values: Sequence[Any] | Array) -> Tensor:
+        """The samples' values (B, ...) as one tensor, the batch first; its last axis may be the next one's view."""
+        array = values if isinstance(values, np.ndarray) else np.stack([np.asarray(v, self.dtype) for v in values])
+        tensor = torch.from_numpy(np.ascontiguousarray(array, self.dtype))
+        return tensor.movedim(-1, 1) if self.channels_last else tensor
 
 
 FIELDS: dict[str, Field] = {
@@ -232,6 +233,11 @@ FIELDS: dict[str, Field] = {
         dtype=np.int64,
         shape=(2,),
     ),
+    "augmentation": Field(
+        meaning="(K,): the numbers that its augmentations are made of, where the device makes them",
+        dtype=np.float32,
+        shape=(None,),
+    ),
 }
 """All fields by name. A field of one's own is added to this table, by a module that is imported with ``--import``."""
 
@@ -266,9 +272,12 @@ def moved(sample: Sample, change: Map, sides: Sides = NO_SIDES) -> Sample:
     return out
 
 
-def collate(samples: list[Sample]) -> dict[str, Any]:
-    """Samples -> one batch. All must have the fields of the first."""
+def collate(samples: list[Sample] | dict[str, Array]) -> dict[str, Any]:
+    """Samples -> one batch. All must have the fields of the first. Or fields (B, ...) that were read at once."""
     batch: dict[str, Any] = {}
+    if isinstance(samples, dict):
+        found = {name: FIELDS[name].batch(samples[name]) for name in FIELDS if name in samples}
+        return {**found, **{name: samples[name] for name in NOTES & samples.keys()}}
     for name in (name for name in FIELDS if name in samples[0]):
         batch[name] = FIELDS[name].batch([sample[name] for sample in samples])
     if "unreadable" in samples[0]:

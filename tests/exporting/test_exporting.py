@@ -195,6 +195,22 @@ def test_masks_are_those_of_pytorch_and_so_is_what_is_said_of_them(tmp_path):
     assert {**a.as_dict(), "colors": a.colors} == {**b.as_dict(), "colors": b.colors}
 
 
+def test_int8_masks_stand_beside_those_of_fp32(tmp_path):
+    faces = SyntheticFaces(identities=4, images_per_identity=2, size=32)
+    facts = {"exported": {"attributes": []}}
+    fine, other = (FaceModel(ByPlace(faces, noise=noise), "cpu", facts) for noise in (0.0, 0.5))
+    fine.backbone.embedding_dim = 0  # as of a file that gives masks alone
+    (table,) = decisions_beside(fine, other, faces)
+    assert table.title == "A is fp32, B int8"
+    assert table.rows[0][0] == "mean F1"
+    a, b = (model.evaluate("parsing", faces).summary()["mean_f1"] for model in (fine, other))
+    assert table.rows[0][1].startswith(f"{100 * a:.2f} %")
+    assert table.rows[0][3].startswith(f"{100 * (b - a):+.2f} ")
+    faces.mask_classes = ("background", "skin")
+    with pytest.raises(DataError, match="no people, attributes or masks"):
+        decisions_beside(fine, other, faces)
+
+
 def test_keypoints_are_the_second_input(tmp_path):
     backbone = kprpe()
     path = tmp_path / "kprpe.onnx"
@@ -249,7 +265,7 @@ def test_int8_is_near_and_says_so(traits, onnx_file, tmp_path):
     coarse, fine = facetx.load_model(path), facetx.load_model(onnx_file)
     receipt = make_receipt(build_evaluator("pairs", faces, {"folds": 2, "pairs_per_fold": 5}), coarse.backbone)
     assert receipt.precision == "int8"
-    table = decisions_beside(fine, coarse, faces)
+    (table,) = decisions_beside(fine, coarse, faces)  # its masks have other classes
     assert [row[0] for row in table.rows] == ["pairs", "attributes"]
     labels = torch.stack([torch.as_tensor(faces[i]["attributes"]) for i in range(len(faces))])
     images = [faces[i]["image"] for i in range(len(faces))]
