@@ -248,8 +248,10 @@ class ParsingEvaluator(Evaluator):
         for items, batch, views in predictions(
             model, self.dataset, how, fields=frozenset({"mask"}), flip=self.flip, resize=True
         ):
-            seen = [views[0]["mask"], *(view["mask"][:, sides].flip(-1) for view in views[1:])]
-            logits = torch.stack(seen).float().mean(dim=0)[:, order]  # (B, M, S, S) in the data's order
+            logits = views[0]["mask"].float()
+            if self.flip:
+                logits = (logits + views[1]["mask"][:, sides].flip(-1).float()) / 2
+            logits = logits[:, order]  # (B, M, S, S) in the data's order
             sizes = batch["mask_size"].tolist()
             for item, one, padded, (height, width) in zip(items, logits, batch["mask"].cpu().numpy(), sizes):
                 label = padded[:height, :width]
@@ -310,7 +312,8 @@ def _steps(images: int, count: int) -> list[int]:
 def _answer(logits: Tensor, height: int, width: int) -> Mask:
     """Logits (M, S, S) -> the class of each pixel (height, width)."""
     full = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)
-    answer: Mask = full[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+    highest = full[0].max(dim=0).indices  # as argmax, which takes three times as long on a CPU
+    answer: Mask = highest.to(torch.uint8).cpu().numpy()
     return answer
 
 
