@@ -9,12 +9,18 @@ from facetx.cli import Parser, run_script, say
 
 def main(args: argparse.Namespace) -> int:
     from facetx.config import load_settings
-    from facetx.training import build, describe_run, start_run
 
     settings = load_settings(args.config, args.overrides, args.plugins)
     if args.dry_run:
-        say(describe_run(build(settings)))
+        from facetx.nn.compiled import without_compiler
+
+        with without_compiler():
+            from facetx.training import build, describe_run
+
+            say(describe_run(build(settings)))
         return 0
+    from facetx.training import start_run
+
     folder = Path(args.run_dir or f"runs/{settings.name}")
     outcome = start_run(settings, folder, args.resume, args.resume_with_changes)
     if outcome.signal:
