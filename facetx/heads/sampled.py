@@ -7,6 +7,7 @@ from torch import Tensor
 
 from facetx.heads.criterion import Criterion
 from facetx.heads.engine import Centers, Result, full
+from facetx.processes import from_first
 
 
 def sampled(
@@ -22,7 +23,7 @@ def sampled(
     num_classes = len(weight)
     count = min(num_classes, max(math.ceil(sample_rate * num_classes), len(labels)))
     # A class of the batch ranks above every random number, so the highest `count` hold them all.
-    rank = torch.rand(num_classes, device=weight.device).index_fill_(0, labels, 2.0)
-    kept = rank.topk(count, sorted=False).indices.sort().values
+    order = from_first(torch.rand(num_classes, device=weight.device)).index_fill_(0, labels, 2.0)
+    kept = order.topk(count, sorted=False).indices.sort().values
     some = Centers(weight[kept], None if bias is None else bias[kept])
     return full(unit, norms, some, torch.searchsorted(kept, labels), criterion)

@@ -1,0 +1,98 @@
+"""Several processes train as one: the same losses, weights and checkpoints at the same batch, by Gloo on the CPU."""
+
+import copy
+
+import pytest
+import torch
+from worlds import in_processes, rows_without_time, run, with_
+
+from facetx.checkpoints.format import find_checkpoint
+
+FACES = {"identities": 10, "images_per_identity": 4, "size": 32}
+PAIRS = {"sampler": {"name": "identities", "args": {"images": 2}}}
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    monkeypatch.setattr("facetx.training.run.write_pictures", lambda *_: None)
+
+
+@pytest.fixture
+def tiny(small) -> dict:
+    """Six steps of ten identities without dropout, which every process draws for itself."""
+    args = {**small["model"]["args"], "dropout": 0.0}
+    raw = with_(
+        small, model={"args": args}, train={"steps": 6, "batch_size": 12, "log_every": 1, "checkpoint_every": 6}
+    )
+    raw["data"] = {"name": "synthetic_faces", "args": FACES, "transforms": ["flip"], "workers": 0}
+    raw["evaluators"] = []
+    del raw["select"]
+    return raw
+
+
+def head(name, **args):
+    return {"head": {"name": name, "args": args}}
+
+
+CASES = {
+    "full": head("cosface", scale=16.0),
+    "chunked": head("arcface", scale=16.0, engine="chunked"),
+    "sampled": head("cosface", scale=16.0, engine="sampled", sample_rate=0.5),
+    "sharded": head("cosface", scale=16.0, engine="sharded"),
+    "sharded statistics": head("adaface", scale=16.0, engine="sharded"),
+    "statistics": head("adaface", scale=16.0),
+    "bias": head("softmax", engine="sharded"),
+    "triplet": {**head("triplet"), "data": PAIRS},
+    "contrastive": {**head("contrastive", normalize=True), "data": PAIRS},
+    "center": {"head": [head("softmax")["head"], {"name": "center_loss", "weight": 0.1}]},
+    "joint": {"head": [head("cosface", scale=16.0, engine="sharded")["head"], head("circle")["head"]], "data": PAIRS},
+    "parts": {
+        **head("cosface", scale=16.0, engine="sharded"),
+        "optim": {"accumulate": 3, "ema": 0.9, "clip_norm": 0.1},
+    },
+    "parts of pairs": {
+        "head": [head("curricularface", scale=16.0)["head"], head("triplet")["head"]],
+        "data": PAIRS,
+        "optim": {"accumulate": 3, "ema": 0.9},
+    },
+    "sgd": {**head("cosface", scale=16.0, engine="sharded"), "optim": {"name": "sgd", "lr": 0.01}},
+    "head first": {**head("cosface", scale=16.0), "train": {"head_first_steps": 2}},
+}
+
+
+def case(tiny: dict, name: str) -> dict:
+    raw = copy.deepcopy(tiny)
+    for section, changes in CASES[name].items():
+        raw[section] = {**raw[section], **changes} if isinstance(changes, dict) and section in raw else changes
+        if section == "head":
+            raw[section] = changes
+    return raw
+
+
+def assert_close_runs(one, many):
+    """Rows, weights and state agree within what another order of float32 sums makes."""
+    first, second = (rows_without_time(folder) for folder in (one, many))
+    assert [row.keys() for row in first] == [row.keys() for row in second]
+    for a, b in zip(first, second):
+        assert b == pytest.approx(a, rel=2e-4, abs=2e-5)
+    a, b = (find_checkpoint(folder, state=True) for folder in (one, many))
+    assert a.step == b.step
+    torch.testing.assert_close(b.weights(), a.weights(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(b.state(), a.state(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return tmp_path_factory.mktemp("processes")
+
+
+def test_two_processes_train_as_one(tiny, tmp_path):
+    def work():
+        for name in CASES:
+            run(case(tiny, name), tmp_path / "two" / name)
+
+    (tmp_path / "two").mkdir()
+    assert in_processes(2, work) == [0, 0]
+    for name in CASES:
+        run(case(tiny, name), tmp_path / "one" / name)
+        assert_close_runs(tmp_path / "one" / name, tmp_path / "two" / name)
