@@ -1,8 +1,8 @@
 """Which of the processes of a training this is, and what they say to each other, by torch.distributed.
 
 One process is the case of rank 0 of 1, in which nothing here sends anything. ``torchrun`` starts several; each brings
-its own part of a batch. Tensors travel on their own device, by NCCL from GPUs and by Gloo from CPUs; decisions travel on
-the CPU, so that no GPU is waited for.
+its own part of a batch. Tensors travel on their own device, by NCCL from GPUs and by Gloo from CPUs; decisions travel
+on the CPU, so that no GPU is waited for.
 """
 
 import logging
@@ -57,7 +57,7 @@ def joined(device: str) -> Iterator[None]:
     Raises ``ConfigError`` where the environment is not as torchrun makes it, or GPUs are fewer than processes, and
     ``ProcessError`` where another process is lost.
     """
-    if dist.is_available() and dist.is_initialized() or not _started_together():
+    if (dist.is_available() and dist.is_initialized()) or not _started_together():
         yield
         return
     on_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
@@ -198,19 +198,21 @@ def is_split(tensor: Tensor) -> bool:
 
 
 def split_rows(whole: Tensor, device: torch.device) -> Tensor:
-    """This process's rows, on ``device``, of a tensor that all have, as a ``DTensor``. Rows are dealt as ``torch.chunk``
-    does. ``ConfigError`` where a process would have none."""
+    """This process's rows, on ``device``, of a tensor that all have, as a ``DTensor``; dealt as ``torch.chunk`` does.
+
+    Raises ``ConfigError`` where a process would have none.
+    """
     from torch.distributed.tensor import DTensor, Shard
 
     rows = whole.detach().chunk(count())
     if len(rows) < count():
         raise ConfigError(
-            f"{len(whole)} classes cannot be split over {count()} processes, each with {len(rows[0])} and the last with "
-            "fewer: one would have none; start fewer, or choose engine: chunked"
+            f"{len(whole)} classes cannot be split over {count()} processes, {len(rows[0])} for each, since the last "
+            "would have none; start fewer, or choose engine: chunked"
         )
     part = rows[rank()].to(device, copy=True)
     return DTensor.from_local(
-        part, _mesh(device.type), [Shard(0)], run_check=False, shape=whole.shape, stride=whole.stride()
+        part, mesh(device.type), [Shard(0)], run_check=False, shape=whole.shape, stride=whole.stride()
     )
 
 
@@ -242,7 +244,8 @@ def gathered(part: Tensor, like: Tensor) -> Tensor:
     return part.detach().full_tensor()  # type: ignore[attr-defined]
 
 
-def _mesh(device: str) -> Any:
+def mesh(device: str) -> Any:
+    """All processes in one row, as a ``DeviceMesh``, with devices of this kind."""
     from torch.distributed.device_mesh import init_device_mesh
 
     if device not in _meshes:

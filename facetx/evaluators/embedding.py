@@ -56,7 +56,7 @@ def embed_views(
     backbone = backbone_of(model)
     wanted = np.arange(len(dataset)) if indices is None else np.asarray(indices, np.int64)
     out = np.zeros((2 if flip else 1, len(wanted), backbone.embedding_dim), np.float32)
-    places = np.flatnonzero(np.arange(len(wanted)) // how.batch_size % count() == rank())  # each its share of batches
+    places, shared = _share(len(wanted), how.batch_size)
     with evaluation_mode(backbone), forward_only(how):
         for items, batch in read_batches(dataset, backbone, how, indices=wanted[places].tolist()):
             here, places = places[: len(items)], places[len(items) :]
@@ -64,7 +64,20 @@ def embed_views(
             if flip:
                 out[1, here] = _forward(backbone, mirrored(batch))
             _check_finite(out[:, here], items, dataset)
+    out[:, shared] = 0  # another process has them, too
     return total(torch.from_numpy(out)).numpy()
+
+
+def _share(items: int, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The places that this process embeds, and those of them that are another one's.
+
+    Batches are dealt in turn. All embed as many, as a network that is split over them needs: some the first once more.
+    """
+    batches = [np.arange(first, min(first + batch_size, items)) for first in range(0, items, batch_size)]
+    missing = -len(batches) % count()
+    mine = [*batches, *batches[:1] * missing][rank() :: count()]
+    extra = batches[0] if missing and rank() >= count() - missing else np.empty(0, np.int64)
+    return np.concatenate([*mine, np.empty(0, np.int64)]), extra
 
 
 def _forward(backbone: Backbone, batch: Mapping[str, Tensor]) -> Views:

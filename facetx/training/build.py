@@ -33,7 +33,7 @@ from facetx.nn.device import pick_device
 from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, layer_rates, parameter_groups
 from facetx.processes import count, rank
 from facetx.tasks import Recognition, Task
-from facetx.training.parallel import learner, parameters_here, split_heads
+from facetx.training.parallel import learner, parameters_here, split_backbone, split_heads
 
 log = logging.getLogger("facetx")
 
@@ -43,6 +43,7 @@ class Run:
     """What ``build`` makes of settings.
 
     ``split`` are the parameters of which this process holds a part alone, by name; the optimizer has these parts.
+    ``outline`` is the backbone without values, where the backbone itself is split.
     """
 
     settings: Settings
@@ -57,6 +58,7 @@ class Run:
     steps_per_epoch: int
     split: dict[str, nn.Parameter] = field(default_factory=dict)
     spread: nn.Module | None = None
+    outline: Backbone | None = None
 
     @property
     def learner(self) -> nn.Module:
@@ -104,6 +106,7 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
         start_task_from(task, settings.model.init_from)
     split_heads(task, device)
     task.to(device)
+    outline = split_backbone(backbone, settings.train) if count() > 1 else None
 
     evaluators = [evaluator_of(e, backbone.contract.size) for e in settings.evaluators]
     for part, evaluator in zip(settings.evaluators, evaluators):
@@ -154,12 +157,13 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
         total_steps=total,
         steps_per_epoch=steps_per_epoch,
         split=split,
+        outline=outline,
         spread=learner(task, sometimes_still=settings.train.head_first_steps > 0) if count() > 1 else None,
     )
 
 
 def check_parts(batch_size: int, accumulate: int) -> None:
-    """Raises ``ConfigError`` where a batch cannot be dealt to the processes, and these parts be cut, into equal ones."""
+    """Raises ``ConfigError`` where a batch cannot be dealt to the processes and cut into equal parts."""
     if batch_size % count():
         raise ConfigError(
             f"train.batch_size: {batch_size} images a step cannot be dealt to {count()} processes; make it a multiple, "

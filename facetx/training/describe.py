@@ -6,12 +6,13 @@ from torch import nn
 from facetx.errors import some
 from facetx.nn.freeze import frozen_parts
 from facetx.nn.profile import parameter_count, profile, run_on_meta
+from facetx.processes import count, own
 from facetx.training.build import Run
 
 
 def describe_run(run: Run) -> str:
     """What a run will train, and what it will cost: for --dry-run and the head of a log."""
-    s, p = run.settings, profile(run.backbone)
+    s, p = run.settings, profile(run.outline or run.backbone)
     besides = parameter_count(run.task) - parameter_count(run.backbone)
     learned = " + ".join(h.name for h in s.head) or s.task.name
     epochs = run.total_steps / run.steps_per_epoch
@@ -27,6 +28,11 @@ def describe_run(run: Run) -> str:
         f"{run.steps_per_epoch:,}",
         f"  memory      about {memory_estimate(run) / 2**20:,.0f} MiB on {run.device} for weights, gradients, "
         f"optimizer and activations",
+        *(
+            [f"  processes   {count()}, {s.train.batch_size // count()} images each; {s.train.parallel}"]
+            if count() > 1
+            else []
+        ),
         f"  precision   {run.precision} on {run.device}, {'compiled' if s.train.compile else 'eager'}",
     ]
     return "\n".join(lines)
@@ -57,11 +63,11 @@ def memory_estimate(run: Run) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        output = run_on_meta(run.backbone)
+        output = run_on_meta(run.outline or run.backbone)
     del output
     copies = 2 + {"sgd": 1}.get(run.settings.optim.name, 2)
-    weights = sum(4 * q.numel() * (copies if q.requires_grad else 1) for q in run.task.parameters())
-    batch = run.settings.train.batch_size // run.settings.optim.accumulate
+    weights = sum(4 * own(q).numel() * (copies if q.requires_grad else 1) for q in run.task.parameters())
+    batch = run.settings.train.batch_size // count() // run.settings.optim.accumulate
     activations = batch * sum(kept.values()) // (2 if run.precision == "bf16" else 1)
     logits = 3 * 4 * batch * run.dataset.num_classes
     return weights + activations + logits

@@ -144,7 +144,7 @@ def train(
             due, stop = evaluators_due(run, done), caught.by_all()
             if last or due or stop or done % settings.train.checkpoint_every == 0:
                 records.save(done, evaluated=not due, must=last or stop)
-            if due:
+            if due and not stop:
                 stop = not ask(due, outcome, progress, records, caught)
                 row_began, began = time.perf_counter(), done
     outcome.signal = caught.number

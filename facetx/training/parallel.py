@@ -1,7 +1,7 @@
 """How a task is spread over the processes of a training, and put together again. With one process nothing is.
 
 Weights are on all processes, and their gradients are averaged (DistributedDataParallel), or each process holds a part
-of each (FSDP2's ``fully_shard`` for the backbone, rows of classes for heads of the engine "sharded"). The optimizer sees
+of each: FSDP2's ``fully_shard`` for the backbone, rows of classes for heads of the engine "sharded". The optimizer sees
 what this process holds, as plain parameters; what is split is a ``DTensor`` in the task.
 """
 
@@ -13,9 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from facetx.config.settings import TrainSettings
+from facetx.errors import ConfigError
 from facetx.heads import ClassCenterHead
+from facetx.nn.backbone import Backbone
+from facetx.nn.meta import without_values
 from facetx.optim import gradient_norm
-from facetx.processes import count, is_split, own, total
+from facetx.processes import count, is_split, mesh, own, total
 from facetx.tasks import Task
 
 
@@ -24,6 +28,30 @@ def split_heads(task: Task, device: torch.device) -> None:
     for module in task.modules():
         if isinstance(module, ClassCenterHead):
             module.split(device)
+
+
+def split_backbone(backbone: Backbone, settings: TrainSettings) -> Backbone | None:
+    """Leaves each process a part of each of the backbone's weights, where the settings say so; they are put together
+    block by block while they are needed. Returns the backbone's outline, without values; None where it stays whole.
+
+    Raises ``ConfigError`` for what it does not go with.
+    """
+    if settings.parallel != "fsdp":
+        return None
+    if settings.head_first_steps:
+        raise ConfigError("train.parallel: fsdp splits no backbone that is held still; set train.head_first_steps: 0")
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    outline = without_values(backbone)
+    assert isinstance(outline, Backbone)
+    over = mesh(next(backbone.parameters()).device.type)
+    blocks = max((m for m in backbone.modules() if isinstance(m, nn.ModuleList | nn.Sequential)), key=len, default=())
+    for block in blocks:
+        if any(True for _ in block.parameters()):
+            fully_shard(block, mesh=over)
+    fully_shard(backbone, mesh=over)
+    register_fsdp_forward_method(backbone, "features")
+    return outline
 
 
 def learner(task: Task, sometimes_still: bool = False) -> nn.Module:

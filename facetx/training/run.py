@@ -55,8 +55,8 @@ def agree_on_start(checkpoint: Checkpoint | None) -> None:
     latest, earliest = agreed(step, -step)
     if latest != -earliest:
         raise CheckpointError(
-            f"process {rank()} of {count()} finds {'no checkpoint' if checkpoint is None else checkpoint.path} to go on "
-            "from, and another process another one; --run-dir must be a folder that all machines share"
+            f"process {rank()} of {count()} would go on from {checkpoint.path if checkpoint else 'no checkpoint'}, and "
+            "another process from another one; --run-dir must be a folder that all machines share"
         )
 
 

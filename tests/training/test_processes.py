@@ -1,12 +1,17 @@
 """Several processes train as one: the same losses, weights and checkpoints at the same batch, by Gloo on the CPU."""
 
 import copy
+import os
+import shutil
+import signal
 
 import pytest
 import torch
 from worlds import in_processes, rows_without_time, run, with_
 
 from facetx.checkpoints.format import find_checkpoint
+from facetx.processes import rank
+from facetx.training import loop
 
 FACES = {"identities": 10, "images_per_identity": 4, "size": 32}
 PAIRS = {"sampler": {"name": "identities", "args": {"images": 2}}}
@@ -56,6 +61,13 @@ CASES = {
         "optim": {"accumulate": 3, "ema": 0.9},
     },
     "sgd": {**head("cosface", scale=16.0, engine="sharded"), "optim": {"name": "sgd", "lr": 0.01}},
+    "fsdp": {**head("cosface", scale=16.0), "train": {"parallel": "fsdp"}, "optim": {"ema": 0.9, "clip_norm": 0.1}},
+    "fsdp, sharded, parts": {
+        "head": [head("adaface", scale=16.0, engine="sharded")["head"], head("triplet")["head"]],
+        "data": PAIRS,
+        "train": {"parallel": "fsdp"},
+        "optim": {"accumulate": 3},
+    },
     "head first": {**head("cosface", scale=16.0), "train": {"head_first_steps": 2}},
 }
 
@@ -81,11 +93,6 @@ def assert_close_runs(one, many):
     torch.testing.assert_close(b.state(), a.state(), rtol=1e-3, atol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return tmp_path_factory.mktemp("processes")
-
-
 def test_two_processes_train_as_one(tiny, tmp_path):
     def work():
         for name in CASES:
@@ -96,3 +103,32 @@ def test_two_processes_train_as_one(tiny, tmp_path):
     for name in CASES:
         run(case(tiny, name), tmp_path / "one" / name)
         assert_close_runs(tmp_path / "one" / name, tmp_path / "two" / name)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_signal_to_one_stops_all_and_any_number_goes_on(tiny, tmp_path, parallel, faces):
+    """Head rows, moments and averages are dealt anew; evaluations, which all share, give the same numbers."""
+    raw = with_(tiny, optim={"ema": 0.9}, train={"parallel": parallel, "steps": 7, "checkpoint_every": 100})
+    asked = {"name": "val", "root": str(faces), "part": "all", "folds": 2, "pairs_per_fold": 5}
+    raw |= head("cosface", scale=16.0, engine="sharded")
+    raw |= {"evaluators": [{"name": "folder_pairs", "every": 3, "args": asked}], "select": "val/auc"}
+
+    def until_then():
+        own = loop.training_step
+
+        def step_and_signal(r, batch, step):
+            if (step, rank()) == (3, 1):
+                os.kill(os.getpid(), signal.SIGTERM)
+            return own(r, batch, step)
+
+        loop.training_step = step_and_signal
+        outcome = run(raw, tmp_path / "2")
+        assert (outcome.signal, outcome.step) == (signal.SIGTERM, 4)
+
+    assert in_processes(2, until_then) == [0, 0]
+    assert find_checkpoint(tmp_path / "2").step == 4
+    run(raw, tmp_path / "one")
+    for number in (1, 3, 4):
+        shutil.copytree(tmp_path / "2", tmp_path / f"{number}")
+        assert in_processes(number, lambda: run(raw, tmp_path / f"{number}")) == [0] * number
+        assert_close_runs(tmp_path / "one", tmp_path / f"{number}")
