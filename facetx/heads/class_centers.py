@@ -12,7 +12,7 @@ from facetx.heads.engine import EPS, Centers, Result, full
 from facetx.heads.precision import true_float32
 from facetx.heads.sampled import sampled
 from facetx.heads.sharded import sharded
-from facetx.processes import count, gathered, is_split, own, rank, split_rows
+from facetx.processes import count, gathered, is_split, own, rank, split_as, split_rows
 
 Engine = Literal["full", "chunked", "sampled", "sharded"]
 
@@ -22,7 +22,7 @@ class EngineArgs(TypedDict, total=False):
 
     engine: Engine
     chunk_size: int | None
-    sample_rate: float
+    sample_rate: float | None
 
 
 class ClassCenterHead(Head):
@@ -40,7 +40,8 @@ class ClassCenterHead(Head):
             - "sharded": the classes split over the processes of a training, once ``split`` has been called, which the
               trainer does: each has, learns and compares with its own rows. Until then, and in one process, "full".
         chunk_size: Images a block for "chunked"; None is a quarter of the batch.
-        sample_rate: Part of the classes that "sampled" keeps at a training step, in (0, 1].
+        sample_rate: Part of the classes that is kept at a training step, in (0, 1]: by "sampled", 0.1 unless given, and
+            by "sharded" of each process's own, all unless given.
         bias: Whether each class has a learned number that is added to its dot product, 0 at first; only for a criterion
             that does not normalize.
 
@@ -57,18 +58,20 @@ class ClassCenterHead(Head):
         criterion: Criterion,
         engine: Engine = "full",
         chunk_size: int | None = None,
-        sample_rate: float = 0.1,
+        sample_rate: float | None = None,
         bias: bool = False,
     ):
         super().__init__(embedding_dim, num_classes)
         self.criterion = criterion
         self.engine: Engine = one_of("engine", engine, Engine)
         self.chunk_size = chunk_size if chunk_size is None else at_least("chunk_size", chunk_size, 1)
-        self.sample_rate = within("sample_rate", sample_rate, 1e-6, 1)
+        rate = {"sampled": 0.1}.get(engine, 1.0) if sample_rate is None else sample_rate
+        self.sample_rate = within("sample_rate", rate, 1e-6, 1)
         self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim).normal_(std=0.01))
         assert not (bias and criterion.normalized)
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
-        self.per_sample = criterion.per_sample and engine != "sampled"  # that chooses classes by the whole batch
+        self.samples = engine == "sampled" or (engine == "sharded" and self.sample_rate < 1)
+        self.per_sample = criterion.per_sample and not self.samples  # classes are chosen by the whole batch
         self.sees_all = engine == "sharded"
 
     def split(self, device: torch.device) -> None:
@@ -103,6 +106,11 @@ class ClassCenterHead(Head):
                 centers = Centers(*whole)  # type: ignore[arg-type]
             return self.criterion.logits(centers.cosines(unit, self.criterion.normalized), norms)
 
+    @torch.no_grad()
+    def load_weight(self, weight: Tensor) -> None:
+        """Takes all class centers (num_classes, embedding_dim); where they are split, this process's rows of them."""
+        self.weight.copy_(split_as(weight, self.weight))
+
     def extra_repr(self) -> str:
         return f"embedding_dim={self.embedding_dim}, num_classes={self.num_classes}, engine={self.engine!r}"
 
@@ -119,9 +127,10 @@ class ClassCenterHead(Head):
         if self.engine == "chunked":
             rows = self.chunk_size or -(-len(labels) // 4)
             return chunked(unit, norms, centers, labels, self.criterion, rows)
-        if self.engine == "sampled" and self.training:
-            return sampled(unit, norms, centers, labels, self.criterion, self.sample_rate)
+        rate = self.sample_rate if self.samples and self.training else 1.0
         if is_split(self.weight):
             first = rank() * -(-self.num_classes // count())
-            return sharded(unit, norms, centers, labels, self.criterion, first)
+            return sharded(unit, norms, centers, labels, self.criterion, first, rate)
+        if self.samples and self.training:
+            return sampled(unit, norms, centers, labels, self.criterion, rate)
         return full(unit, norms, centers, labels, self.criterion)

@@ -15,21 +15,37 @@ from torch import Tensor
 
 from facetx.heads.criterion import MASKED, Criterion
 from facetx.heads.engine import Centers, Result
+from facetx.heads.sampled import choose
 from facetx.processes import all_parts, all_rows, rank, total
 
 
-def sharded(unit: Tensor, norms: Tensor, centers: Centers, labels: Tensor, criterion: Criterion, first: int) -> Result:
+def sharded(
+    unit: Tensor,
+    norms: Tensor,
+    centers: Centers,
+    labels: Tensor,
+    criterion: Criterion,
+    first: int,
+    sample_rate: float = 1.0,
+) -> Result:
     """``full``'s numbers for the images of all processes together. All must call it at the same step.
 
     Args:
         unit, norms, labels, criterion: See ``engine``; of this process's images.
         centers: This process's rows.
         first: The class of the first of these.
+        sample_rate: Below 1, a random part of the rows that no image belongs to is left out (Partial FC, arXiv
+            2203.15565).
     """
     unit = all_rows(unit, partial=True)
     partial_norms = all_rows(norms, partial=True)  # used where each process sees its own classes alone
     norms = all_rows(norms)  # used where every process computes the same
     labels = all_rows(labels) - first
+    if sample_rate < 1:
+        kept = choose(torch.rand(len(centers.weight), device=unit.device), labels, sample_rate)
+        here = (labels >= 0) & (labels < len(centers.weight))
+        labels = torch.searchsorted(kept, labels).where(here, -1)
+        centers = centers.some(kept)
 
     cosine = centers.cosines(unit, criterion.normalized)  # (all B, own C)
     here = (labels >= 0) & (labels < cosine.shape[1])  # (all B,): whether the image's class is
