@@ -64,7 +64,12 @@ def joined(device: str) -> Iterator[None]:
     if on_cuda and torch.cuda.is_available():
         take_gpu(int(os.environ["LOCAL_RANK"]), torch.cuda.device_count())
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo")
+        store, number, processes = next(dist.rendezvous("env://"))
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # one machine, whose restarts torchrun counts
+            # Restarted processes find the store of the killed ones, and in it the addresses of these.
+            store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT')}", store)
+        backend = "cpu:gloo,cuda:nccl" if on_cuda else "gloo"
+        dist.init_process_group(backend, store=store, rank=number, world_size=processes)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} cannot join the others at "

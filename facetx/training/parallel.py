@@ -66,8 +66,10 @@ def learner(task: Task, sometimes_still: bool = False) -> nn.Module:
     if count() == 1 or not any(p.requires_grad and not is_split(p) for p in task.parameters()):
         return task
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(task, split)
-    # Buffers are equal on all by themselves, but for batch norm's, of which the first process's are published.
-    return DistributedDataParallel(task, broadcast_buffers=False, find_unused_parameters=sometimes_still)
+    replica = DistributedDataParallel(task, find_unused_parameters=sometimes_still)
+    # They are equal on all by themselves, but for batch norm's, of which the first process's are published.
+    replica.broadcast_buffers = False
+    return replica
 
 
 def held_back(learner: nn.Module, last: bool) -> AbstractContextManager[Any]:

@@ -1,4 +1,4 @@
-"""``torchrun scripts/train.py``: a process is killed, the job says so and is begun again, and ends as one process would."""
+"""``torchrun scripts/train.py``: one process is killed, the job says so, begins again, and ends as one would."""
 
 import os
 import subprocess

@@ -4,6 +4,7 @@ import copy
 import os
 import shutil
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -129,6 +130,7 @@ def test_a_signal_to_one_stops_all_and_any_number_goes_on(tiny, tmp_path, parall
     assert find_checkpoint(tmp_path / "2").step == 4
     run(raw, tmp_path / "one")
     for number in (1, 3, 4):
-        shutil.copytree(tmp_path / "2", tmp_path / f"{number}")
-        assert in_processes(number, lambda: run(raw, tmp_path / f"{number}")) == [0] * number
-        assert_close_runs(tmp_path / "one", tmp_path / f"{number}")
+        folder = tmp_path / f"{number}"
+        shutil.copytree(tmp_path / "2", folder)
+        assert in_processes(number, partial(run, raw, folder)) == [0] * number
+        assert_close_runs(tmp_path / "one", folder)
