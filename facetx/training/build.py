@@ -29,6 +29,7 @@ from facetx.evaluators import EVALUATORS, Evaluator, build_evaluator
 from facetx.evaluators.classification import Classification
 from facetx.heads import JointHead
 from facetx.nn.backbone import Backbone
+from facetx.nn.batch_norm import SyncedBatchNorm, sync_batch_norm
 from facetx.nn.device import pick_device
 from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, layer_rates, parameter_groups
 from facetx.processes import count, rank
@@ -106,6 +107,8 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
         start_task_from(task, settings.model.init_from)
     split_heads(task, device)
     task.to(device)
+    if settings.train.sync_batch_norm:
+        sync_batch_norm(task)
     outline = split_backbone(backbone, settings.train) if count() > 1 else None
 
     evaluators = [evaluator_of(e, backbone.contract.size) for e in settings.evaluators]
@@ -220,13 +223,16 @@ def check_pairs(labels: np.ndarray, task: Task, settings: Settings) -> None:
 def note_batch_norm(task: nn.Module, batch_size: int, parts: int) -> None:
     """Warns where a batch comes in parts, on one process or several, and batch norm takes its statistics of each part,
     so that the step differs."""
-    layers = [name for name, module in task.named_modules() if isinstance(module, _BatchNorm)]
-    each = parts * count()
+    norms = {
+        name: module for name, module in task.named_modules() if isinstance(module, _BatchNorm) and module.training
+    }
+    together = all(isinstance(module, SyncedBatchNorm) for module in norms.values())
+    layers, each = list(norms), parts if together else parts * count()
     if each > 1 and layers:
         log.warning(
             "%s: %d parts of %d images, and batch norm takes its statistics of each part, not of all %d "
             "images, so the step is not that of the whole batch (%s)",
-            "optim.accumulate" if count() == 1 else f"{count()} processes",
+            "optim.accumulate" if each == parts else f"{count()} processes without train.sync_batch_norm",
             each,
             batch_size // each,
             batch_size,

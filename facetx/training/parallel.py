@@ -18,8 +18,8 @@ from facetx.errors import ConfigError
 from facetx.heads import ClassCenterHead
 from facetx.nn.backbone import Backbone
 from facetx.nn.meta import without_values
-from facetx.optim import gradient_norm
-from facetx.processes import count, is_split, mesh, own, total
+from facetx.optim import MovingAverage, gradient_norm
+from facetx.processes import count, from_first, is_split, mesh, own, total
 from facetx.tasks import Task
 
 
@@ -75,6 +75,14 @@ def learner(task: Task, sometimes_still: bool = False) -> nn.Module:
 def held_back(learner: nn.Module, last: bool) -> AbstractContextManager[Any]:
     """For a part of the batch that is not the last: its gradients are not averaged yet."""
     return nullcontext() if last or not isinstance(learner, DistributedDataParallel) else learner.no_sync()
+
+
+def share_statistics(module: nn.Module, ema: MovingAverage | None) -> None:
+    """Gives all processes the first one's statistics of batch norm, before they evaluate what it publishes."""
+    for values in (module.state_dict(), ema.state if ema else {}):
+        for value in values.values():
+            if count() > 1 and not isinstance(value, nn.Parameter) and not is_split(value):
+                from_first(value)
 
 
 def parameters_here(groups: list[dict[str, Any]]) -> dict[str, nn.Parameter]:

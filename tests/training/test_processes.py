@@ -6,11 +6,15 @@ import shutil
 import signal
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from worlds import in_processes, rows_without_time, run, with_
 
+import facetx
 from facetx.checkpoints.format import find_checkpoint
+from facetx.contract import InputContract
 from facetx.processes import rank
 from facetx.training import loop
 
@@ -72,13 +76,62 @@ CASES = {
     "head first": {**head("cosface", scale=16.0), "train": {"head_first_steps": 2}},
 }
 
+TASKS = {
+    "attributes": {"task": {"name": "attributes", "args": {"layers": [8]}}, "head": []},
+    "balanced": {"task": {"name": "attributes", "args": {"layers": [8], "loss": "balanced"}}, "head": []},
+    "identities and attributes": {"task": {"name": "joint", "args": {"layers": [8]}}, **head("triplet"), "data": PAIRS},
+}
+
+
+@facetx.DATASETS.register
+class half_known(facetx.FaceDataset):
+    """Synthetic faces, of which the more attributes are not known the later they come."""
+
+    def __init__(self, size: int = 32):
+        self.own = facetx.DATASETS.create("synthetic_faces", **{**FACES, "size": size})
+        self.name, self.labels, self.num_classes = "half_known", self.own.labels, self.own.num_classes
+        self.identities, self.attribute_names = self.own.identities, self.own.attribute_names
+
+    def __getitem__(self, index):
+        sample = self.own[index]
+        attributes = sample["attributes"].astype(np.float32)
+        attributes[: index % 20] = np.nan
+        return {**sample, "attributes": attributes}
+
+
+NORMS = {
+    "batch norm": {**head("cosface", scale=16.0), "train": {"sync_batch_norm": True}, "optim": {"ema": 0.9}},
+    "batch norm, fsdp": {**head("triplet"), "train": {"sync_batch_norm": True, "parallel": "fsdp"}, "data": PAIRS},
+}
+
+
+@facetx.BACKBONES.register
+class normed(facetx.Backbone):
+    """Two layers with batch norm, of maps and of vectors."""
+
+    embedding_dim = 12
+
+    def __init__(self, image_size: int = 32):
+        super().__init__()
+        self.contract = InputContract(size=image_size)
+        self.maps = nn.Sequential(nn.Conv2d(3, 8, 8, 8, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten())
+        self.neck = nn.Sequential(nn.Linear(8 * 16, 12, bias=False), nn.BatchNorm1d(12))
+
+    def forward(self, images, keypoints=None):
+        return self.neck(self.maps(images))
+
+    def features(self, images, keypoints=None):
+        raise AssertionError("not needed here")
+
 
 def case(tiny: dict, name: str) -> dict:
     raw = copy.deepcopy(tiny)
-    for section, changes in CASES[name].items():
-        raw[section] = {**raw[section], **changes} if isinstance(changes, dict) and section in raw else changes
-        if section == "head":
-            raw[section] = changes
+    if name in TASKS:
+        raw["data"] = {"name": "half_known", "transforms": ["flip"], "workers": 0}
+    if name in NORMS:
+        raw["model"] = {"name": "normed"}
+    for section, changes in {**CASES, **TASKS, **NORMS}[name].items():
+        raw[section] = {**raw[section], **changes} if section in ("data", "optim", "train") else changes
     return raw
 
 
@@ -95,13 +148,15 @@ def assert_close_runs(one, many):
 
 
 def test_two_processes_train_as_one(tiny, tmp_path):
+    names = [*CASES, *TASKS, *NORMS]
+
     def work():
-        for name in CASES:
+        for name in names:
             run(case(tiny, name), tmp_path / "two" / name)
 
     (tmp_path / "two").mkdir()
     assert in_processes(2, work) == [0, 0]
-    for name in CASES:
+    for name in names:
         run(case(tiny, name), tmp_path / "one" / name)
         assert_close_runs(tmp_path / "one" / name, tmp_path / "two" / name)
 
