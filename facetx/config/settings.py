@@ -123,7 +123,7 @@ class TrainSettings(Strict):
     """Where torchrun starts several processes: each has the whole backbone (DistributedDataParallel), or a part of each
     of its weights (FSDP2), which is slower and for a backbone that does not fit otherwise."""
     sync_batch_norm: bool = False
-    """Where there are several processes: batch norm takes its statistics of the images of all, and not of each one's."""
+    """With several processes: batch norm takes its statistics of the images of all, and not of each one's."""
     head_first_steps: NotNegative = 0
     """Steps at the beginning in which the head alone is trained, so that a new one does not spoil good weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -39,7 +39,9 @@ class SyncedBatchNorm(_BatchNorm):
 
     def _follow(self, mean: Tensor, var: Tensor, number: int) -> None:
         """Moves the running statistics, as PyTorch does: the variance is that of a sample of ``number``."""
-        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         weight: Any = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean), weight)
