@@ -15,6 +15,7 @@ _WHERE = {
     "EVALUATORS": "facetx.evaluators",
     "HEADS": "facetx.heads",
     "OPTIMIZERS": "facetx.optim",
+    "REWARDS": "facetx.tasks",
     "SAMPLERS": "facetx.data",
     "SCHEDULES": "facetx.optim",
     "TASKS": "facetx.tasks",

@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from facetx.errors import FacetxError, is_resource, own_words, printable
 
@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     import torch
 
     from facetx.evaluators import How
+
+
+class Parser(argparse.ArgumentParser):
+    """A script's command line; the script's own text is its help, laid out as it stands there."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Ends the program; what was typed stands in the message."""
+        super().exit(status, None if message is None else printable(message))
 
 
 def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int]) -> int:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -165,7 +166,7 @@ def _locked(path: Path, sidecar: Path) -> int:
         os.close(descriptor)  # its last holder deleted the file meanwhile, so the lock is of no file that others see
 
 
-def open_file(path: str | Path) -> BinaryIO:
+def open_file(path: str | Path) -> BufferedReader:
     """A regular file, to be read. A pipe or a device, which may never give a byte, is not waited for.
 
     Raises ``DataError`` that begins with its path. Where too many files are open the error is that of ``open``.
@@ -196,3 +197,8 @@ def read_file(path: str | Path) -> bytes:
             if is_resource(error):
                 raise
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def user_cache(name: str) -> Path:
+    """The user's folder for what can be made again: ``~/.cache/facetx/<name>``, or below XDG_CACHE_HOME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "facetx", name)

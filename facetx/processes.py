@@ -2,7 +2,7 @@
 
 One process is the case of rank 0 of 1, in which nothing here sends anything. ``torchrun`` starts several; each brings
 its own part of a batch. Tensors travel on their own device, by NCCL from GPUs and by Gloo from CPUs; decisions travel
-on the CPU, so that no GPU is waited for.
+on the CPU, so that no GPU is waited for. Tensors without values (on "meta") are not sent.
 """
 
 import logging
@@ -133,7 +133,7 @@ def agreed(*numbers: int) -> list[int]:
 
 def from_first(tensor: Tensor) -> Tensor:
     """The first process's tensor, written over this one's."""
-    if count() > 1:
+    if count() > 1 and not tensor.is_meta:
         dist.broadcast(tensor, 0)
     return tensor
 
@@ -150,7 +150,7 @@ def means(scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def total(part: Tensor) -> Tensor:
     """The sum over all processes, without a gradient."""
     part = part.detach()
-    if count() > 1:
+    if count() > 1 and not part.is_meta:
         part = part.clone()
         dist.all_reduce(part)
     return part
@@ -161,7 +161,8 @@ def all_parts(tensor: Tensor) -> list[Tensor]:
     if count() == 1:
         return [tensor.detach()]
     parts = [torch.empty_like(tensor) for _ in range(count())]
-    dist.all_gather(parts, tensor.detach().contiguous())
+    if not tensor.is_meta:
+        dist.all_gather(parts, tensor.detach().contiguous())
     return parts
 
 

@@ -6,6 +6,8 @@ python scripts/benchmark.py backbones                          # needs vit-pytor
 python scripts/benchmark.py data --root data/casia             # images a second that a loader gives
 python scripts/benchmark.py metrics                            # fold accuracy against plain loops
 python scripts/benchmark.py ijbc                               # templates, 1:1 and 1:N, at the size of IJB-C
+python scripts/benchmark.py parsing                            # numbers of masks, and a model beside LR-ASPP
+python scripts/benchmark.py memory                             # of a training step: foretold, and taken
 python scripts/benchmark.py export --checkpoint runs/my_run    # PyTorch, compiled, ONNX, and int8, on the CPU
 """
 
@@ -13,15 +15,18 @@ import argparse
 import multiprocessing
 import sys
 import time
-from importlib.util import find_spec
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from facetx.cli import run_script, whole
+from benchmark_tools import machine, peak_bytes, timed
+
+from facetx.cli import Parser, run_script, whole
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
+
+
+GROUPS = ("conv", "kprpe", "vit")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -48,7 +53,7 @@ def heads(args: argparse.Namespace) -> None:
         raise ConfigError(f"--head {args.head}: is no class-center head; they are {', '.join(known)}")
     classes = args.classes or (1_000_000 if args.device == "cuda" else 200_000)
     batch = args.batch or (1024 if args.device == "cuda" else 256)
-    print(f"{args.head}, {classes:,} classes, batch {batch:,}, dimension {args.dim}, {_machine(args.device)}")
+    print(f"{args.head}, {classes:,} classes, batch {batch:,}, dimension {args.dim}, {machine(args.device)}")
 
     sizes = (args.head, classes, batch, args.dim, args.device)
     memory = {}
@@ -61,7 +66,7 @@ def heads(args: argparse.Namespace) -> None:
     for turn in range(args.steps + 1):
         for engine in args.engines:
             head.engine = engine
-            seconds = _timed(step, args.device)
+            seconds = timed(step, args.device)
             if turn:  # the first turn warms up
                 times[engine].append(seconds)
 
@@ -99,153 +104,17 @@ def _extra_bytes(engine: str, name: str, classes: int, batch: int, dim: int, dev
     _head_step(engine, name, 64, batch, dim, device)[1]()  # libraries and threads take their own memory now
     head, step = _head_step(engine, name, classes, batch, dim, device)
     gradient = torch.ones_like(head.weight)
-    before = _peak_bytes(device)
+    before = peak_bytes(device)
     del gradient
     step()
-    return _peak_bytes(device) - before
-
-
-# Each first one is what the others are measured against. All without dropout.
-GROUPS = {
-    "vit": ("facetx vit_p8s8", "timm VisionTransformer", "vit-pytorch ViT", "vit-pytorch ViT, eager"),
-    "conv": ("facerec_l8 without conv scores", "facerec_l8"),
-    "kprpe": ("vit_kprpe_small without KP-RPE", "vit_kprpe_small"),
-}
-PACKAGES = {"timm": "timm", "vit-pytorch": "vit_pytorch"}  # a row's first word -> what it imports
+    return peak_bytes(device) - before
 
 
 def backbones(args: argparse.Namespace) -> None:
-    """Forward pass (no gradients) and training step (forward and backward) of backbones of the same dimensions.
+    """Backbones of the same dimensions, beside each other."""
+    from benchmark_backbones import measure
 
-    On CPU in float32, eager, and with fewer layers (but for FaceRec), since what a layer costs does not depend on how
-    many there are; on CUDA with all layers, in bf16 under torch.compile. Models take turns and the fastest pass of each
-    counts. Step memory: see ``_step_bytes``. Rows of a library that is not installed are left out, and named.
-    """
-    import torch
-
-    from facetx.errors import ConfigError
-
-    cuda = args.device == "cuda"
-    batch = args.batch or (256 if cuda else 4)
-    depth = args.depth or (None if cuda else 4)
-    backend = args.compile or ("inductor" if cuda else None)
-    if backend not in (None, *torch.compiler.list_backends(exclude_tags=())):
-        usual = ", ".join(torch.compiler.list_backends())
-        raise ConfigError(f"--compile {backend}: is no backend of torch.compile; the usual ones are {usual}")
-    print(f"batch {batch:,}, {depth or 'all'} layers, {'bf16' if cuda else 'fp32'}, "
-          f"{f'compiled by {backend}' if backend else 'eager'}, {_machine(args.device)}")  # fmt: skip
-    groups = [[n for n in GROUPS[g] if backend or "eager" not in n] for g in args.groups]
-    absent = [n for names in groups for n in names if find_spec(PACKAGES.get(n.split()[0], "facetx")) is None]
-    if absent:
-        print(f"left out, not installed: {', '.join(absent)}; pip install 'facetx[bench]'")
-    print(f"{'':32}{'forward':>14}{'':10}{'training step':>14}{'':10}{'weights':>9}{'step memory':>16}")
-    for group in groups:
-        names = [n for n in group if n not in absent]
-        torch.compiler.reset()  # a group's models share code and its limit of compiled graphs, no two groups do
-        models = {name: _passes(name, depth, batch, args.device, backend) for name in names}
-        times: dict[str, list[list[float]]] = {name: [[], []] for name in names}
-        for turn in range(args.steps + 2):
-            for name in names:
-                for kind, run in enumerate(models[name][1:]):
-                    seconds = _timed(run, args.device)
-                    if turn > 1:  # the first turns warm up, and compile
-                        times[name][kind].append(seconds)
-        best = {name: [1e3 * min(t) for t in times[name]] for name in names}
-        first = best[names[0]]
-        memory = {name: _step_bytes(models[name][0], models[name][2], args.device) for name in names}
-        for name in names:
-            forward, step = best[name]
-            weights, mib = _weight_bytes(models[name][0]) / 2**20, memory[name] / 2**20
-            print(f"{name:32}{forward:11.1f} ms  x {forward / first[0]:5.3f}{step:12.1f} ms  x {step / first[1]:5.3f}"
-                  f"{weights:9.1f} MiB{mib:9.1f} MiB  x {memory[name] / memory[names[0]]:5.3f}")  # fmt: skip
-
-
-def _network(name: str, depth: int | None) -> "tuple[nn.Module, int]":
-    """A network of ``GROUPS`` and the side of its images. ``depth`` layers, or as many as it was published with."""
-    from facetx.backbones import BACKBONES
-
-    layers = {} if depth is None else {"depth": depth}
-    if name == "facetx vit_p8s8":
-        return BACKBONES.create("vit_p8s8", dropout=0.0, **layers), 112
-    if name == "timm VisionTransformer":
-        from timm.models.vision_transformer import VisionTransformer
-
-        sizes = {"embed_dim": 512, "depth": depth or 20, "num_heads": 8, "mlp_ratio": 4.0, "qkv_bias": False}
-        return VisionTransformer(img_size=112, patch_size=8, num_classes=0, **sizes), 112
-    if name.startswith("vit-pytorch ViT"):
-        from vit_pytorch import ViT  # its last linear layer, on one token, is beside the point
-
-        sizes = {"dim": 512, "depth": depth or 20, "heads": 8, "mlp_dim": 2048, "num_classes": 512}
-        return ViT(image_size=112, patch_size=8, **sizes), 112
-    if name.startswith("facerec_l8"):  # its scores are computed once for all layers, so all eight are there
-        return BACKBONES.create("facerec_l8", conv_scores="without" not in name), 256
-    model = BACKBONES.create("vit_kprpe_small", drop_path=0.0, **layers)
-    if "without" in name:
-        model.bias = None
-    return model, 112
-
-
-def _passes(name: str, depth: int | None, batch: int, device: str, backend: str | None) -> "tuple[nn.Module, Any, Any]":
-    """A model and functions that run one forward pass, and one training step, of it.
-
-    With a ``backend`` of torch.compile, each of the two is one graph for this batch, or raises: one that falls apart,
-    or that the limit of graphs leaves eager, must not be measured for a compiled one.
-    """
-    import torch
-
-    torch.manual_seed(0)
-    model, side = _network(name, depth)
-    model.to(device)
-    inputs = [torch.randn(batch, 3, side, side, device=device)]
-    if getattr(model, "needs_keypoints", False):
-        inputs.append(torch.rand(batch, 5, 2, device=device))
-    if backend is not None and "eager" not in name:
-        model.compile(backend=backend, fullgraph=True, dynamic=False)
-
-    def forward() -> None:
-        model.eval()
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            model(*inputs)
-
-    def step() -> None:
-        model.train()
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss = model(*inputs).float().square().mean()
-        model.zero_grad(set_to_none=False)
-        loss.backward()
-
-    return model, forward, step
-
-
-def _step_bytes(model: "nn.Module", step: Any, device: str) -> int:
-    """Memory of a training step beyond weights and gradients, which are there already.
-
-    On CUDA the peak of what is allocated. On CPU what autograd keeps for the backward pass, each storage once and the
-    weights left out: exact, where a process's resident memory is not.
-    """
-    import torch
-
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        return torch.cuda.max_memory_allocated() - before
-    weights = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        step()
-    return sum(storage.nbytes() for storage in kept.values())
-
-
-def _weight_bytes(model: "nn.Module") -> int:
-    return sum(p.numel() * p.element_size() for p in model.parameters())
+    measure(args)
 
 
 def data(args: argparse.Namespace) -> None:
@@ -258,7 +127,7 @@ def data(args: argparse.Namespace) -> None:
     sets = {"synthetic_faces": DATASETS.create("synthetic_faces", identities=50, images_per_identity=20)}
     if args.root:
         sets["image_folder"] = DATASETS.create("image_folder", root=args.root)
-    print(f"batch {args.batch}, {_machine('cpu')}")
+    print(f"batch {args.batch}, {machine('cpu')}")
     for name, dataset in sets.items():
         for workers in args.workers:
             size = dataset[0]["image"].shape[0]
@@ -333,7 +202,7 @@ def ijbc(args: argparse.Namespace) -> None:
     first[:genuine] = rng.integers(len(of_gallery), templates, size=genuine)
     second[:genuine] = subject[first[:genuine]]  # the gallery's template of that subject
     same = subject[first] == subject[second]
-    print(f"{images:,} images, {templates:,} templates, {pairs:,} pairs, {_machine('cpu')}")
+    print(f"{images:,} images, {templates:,} templates, {pairs:,} pairs, {machine('cpu')}")
 
     times, before = [("", time.perf_counter())], time.process_time()
     pooled = pool_templates(features, template, medium, np.ones(images), norm=False)
@@ -350,7 +219,7 @@ def ijbc(args: argparse.Namespace) -> None:
 
     for (_, began), (name, ended) in pairwise(times):
         print(f"{name:12}{ended - began:8.1f} s")
-    wall, memory = times[-1][1] - times[0][1], _peak_bytes("cpu") / 2**30
+    wall, memory = times[-1][1] - times[0][1], peak_bytes("cpu") / 2**30
     print(f"{'together':12}{wall:8.1f} s, {cpu:.1f} s of processor time, peak memory {memory:.2f} GiB")
     print("  ".join(f"TAR {100 * t.tar:.2f} % at FAR {t.target:g}" for t in tars))
     print("  ".join(f"rank {k}: {100 * rate:.2f} %" for k, rate in found.ranks.items()), end="  ")
@@ -361,41 +230,25 @@ def export(args: argparse.Namespace) -> None:
     """One model by PyTorch and by what exports it."""
     from benchmark_export import measure  # the file beside this one
 
-    measure(args, _timed, _machine("cpu"))
+    measure(args)
 
 
-def _peak_bytes(device: str) -> int:
-    import torch
+def parsing(args: argparse.Namespace) -> None:
+    """The numbers of masks, and a parsing model beside one of torchvision's."""
+    from benchmark_parsing import measure
 
-    from facetx.training.sweep import peak_memory
-
-    return peak_memory(torch.device(device))
-
-
-def _timed(step, device: str) -> float:
-    import torch
-
-    # On one CPU thread its own time counts: what other programs take of the core is left out.
-    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = clock()
-    step()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return clock() - start
+    measure(args)
 
 
-def _machine(device: str) -> str:
-    import torch
+def memory(args: argparse.Namespace) -> None:
+    """The memory of training steps, foretold and taken."""
+    from benchmark_memory import measure
 
-    if device == "cuda":
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    return f"CPU with {torch.get_num_threads()} threads, torch {torch.__version__}"
+    measure(args)
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="what")
 
     command = commands.add_parser("heads", help="time and memory of a class-center head, by engine")
@@ -415,12 +268,13 @@ def arguments() -> argparse.ArgumentParser:
     command.set_defaults(run=heads)
 
     command = commands.add_parser("backbones", help="forward, training step and memory, against timm and vit-pytorch")
-    command.add_argument("--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="default: all")
+    command.add_argument("--groups", nargs="+", choices=GROUPS, default=GROUPS, help="default: all")
     command.add_argument("--batch", type=whole(1), help="default: 4 on CPU, 256 on a GPU")
     command.add_argument("--depth", type=whole(1), help="layers (default: 4 on CPU, all on a GPU)")
     command.add_argument("--compile", metavar="BACKEND", help="of torch.compile (default: none; on a GPU inductor)")
     command.add_argument("--steps", type=whole(1), default=5, help="timed passes a model (default: 5)")
     command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    command.add_argument("--bound", type=whole(1), default=120, help="seconds that a row may take (default: 120)")
     command.set_defaults(run=backbones)
 
     command = commands.add_parser("data", help="images a second that a loader gives")
@@ -436,6 +290,18 @@ def arguments() -> argparse.ArgumentParser:
 
     command = commands.add_parser("ijbc", help="template pooling, 1:1 and 1:N at the size of IJB-C")
     command.set_defaults(run=ijbc)
+
+    command = commands.add_parser("parsing", help="numbers of masks, and a model's step beside torchvision's LR-ASPP")
+    command.add_argument("--masks", type=whole(1), default=2000, help="of 512x512, 19 classes (default: 2,000)")
+    command.add_argument(
+        "--config", default="configs/parsing_celebamask.yaml", help="whose model and task are measured"
+    )
+    command.add_argument("--size", type=whole(32), default=256, help="pixels a side of the input (default: 256)")
+    command.add_argument("--batch", type=whole(2), help="default: 4 on CPU, 32 on a GPU")
+    command.add_argument("--steps", type=whole(1), default=5, help="timed passes a model (default: 5)")
+    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    command.set_defaults(run=parsing)
+
     command = commands.add_parser("export", help="a model by PyTorch, compiled, as ONNX, and in int8, on the CPU")
     command.add_argument("--checkpoint", metavar="RUN", help="a run or a checkpoint")
     command.add_argument("--model", default="vit_p8s8_tiny", help="else a new backbone (default: vit_p8s8_tiny)")
@@ -443,6 +309,16 @@ def arguments() -> argparse.ArgumentParser:
     command.add_argument("--batch", type=whole(1), default=32, help="for images a second (default: 32)")
     command.add_argument("--steps", type=whole(1), default=10, help="timed passes each (default: 10)")
     command.set_defaults(run=export)
+
+    command = commands.add_parser(
+        "memory", help="the memory of a training step, as --dry-run foretells it and as it is"
+    )
+    command.add_argument("--cases", nargs="+", metavar="NAME", help="rows by name (default: all)")
+    command.add_argument("--batch", type=whole(1), help="default: 8 on CPU, 256 on a GPU")
+    command.add_argument("--classes", type=whole(2), default=10_572, help="default: 10,572, CASIA-WebFace's")
+    command.add_argument("--eager", action="store_true", help="do not compile on a GPU")
+    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    command.set_defaults(run=memory)
     return parser
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmark_tools import machine, timed
 
 from facetx.backbones import BACKBONES
 from facetx.errors import ConfigError
@@ -17,10 +18,10 @@ from facetx.exporting.onnx_file import run_onnx
 Run = Callable[[tuple[torch.Tensor, ...]], Any]
 
 
-def measure(args: argparse.Namespace, timed: Callable[[Callable[[], Any], str], float], machine: str) -> None:
+def measure(args: argparse.Namespace) -> None:
     """Latency at batch 1 and images a second at batch ``args.batch``; ways take turns, and the fastest turn counts."""
     subject = subject_of(args.checkpoint or BACKBONES.create(args.model))
-    print(f"{args.checkpoint or args.model}, {machine}")
+    print(f"{args.checkpoint or args.model}, {machine('cpu')}")
     if unknown := [name for name in args.ways if name not in ("compiled", "onnx", "int8")]:
         raise ConfigError(f"--ways {unknown[0]}: is none of compiled, onnx, int8")
     ways: dict[str, Run] = {"eager": inferred(subject.graph)}
@@ -36,7 +37,7 @@ def measure(args: argparse.Namespace, timed: Callable[[Callable[[], Any], str], 
         files = {"onnx": fine, "int8": coarse}
         ways |= {name: run_onnx(path.read_bytes(), name) for name, path in files.items() if name in args.ways}
     print(f"{'':10}{'batch 1':>14}{'x eager':>10}{f'batch {args.batch}':>20}{'x eager':>10}")
-    one, many = (best(ways, subject.inputs(batch), args.steps, timed) for batch in (1, args.batch))
+    one, many = (best(ways, subject.inputs(batch), args.steps) for batch in (1, args.batch))
     for name in ways:
         print(f"{name:10}{1e3 * one[name]:11.2f} ms{one['eager'] / one[name]:10.2f}"
               f"{args.batch / many[name]:11.1f} images/s{many['eager'] / many[name]:10.2f}")  # fmt: skip
@@ -65,7 +66,6 @@ def best(
     ways: Mapping[str, Run],
     inputs: tuple[torch.Tensor, ...],
     steps: int,
-    timed: Callable[[Callable[[], Any], str], float],
 ) -> dict[str, float]:
     """Seconds of the fastest of ``steps`` passes of each way, after two that warm up and compile."""
     times: dict[str, list[float]] = {name: [] for name in ways}

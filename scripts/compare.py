@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from facetx.cli import run_script, say
+from facetx.cli import Parser, run_script, say
 
 
 def main(args: argparse.Namespace) -> int:
@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("config", help="YAML file with variants, such as configs/compare_facerec.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as train.steps=100")
     parser.add_argument("--run-dir", help="folder of the comparison (default: runs/<name of the file>)")

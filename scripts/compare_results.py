@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from facetx.cli import run_script, say
+from facetx.cli import Parser, run_script, say
 
 
 def main(args: argparse.Namespace) -> int:
@@ -23,8 +23,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("a", metavar="A.json", help="a result that scripts/evaluate.py or eval_lfw.py wrote")
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "a", metavar="A.json", help="a result of pairs or of masks that evaluate.py or eval_lfw.py wrote"
+    )
     parser.add_argument("b", metavar="B.json", help="another, on the same benchmark")
     parser.add_argument("--out", metavar="FILE", help="write the comparison as JSON too")
     sys.exit(run_script(parser, main))

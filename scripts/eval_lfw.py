@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from facetx.cli import embedding_arguments, embedding_options, run_script, say
+from facetx.cli import Parser, embedding_arguments, embedding_options, run_script, say
 
 
 def main(args: argparse.Namespace) -> int:
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--checkpoint", required=True, help="a run (its best checkpoint, else the last), or one checkpoint"
     )

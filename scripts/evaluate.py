@@ -4,6 +4,7 @@ python scripts/evaluate.py --checkpoint runs/my_run --benchmarks lfw cfp_fp ijbc
 python scripts/evaluate.py --checkpoint runs/my_run --identification my_faces
 python scripts/evaluate.py --checkpoint runs/my_run --data packed --data-args path=faces.packed --ask pairs
 python scripts/evaluate.py --checkpoint runs/my_run --data celeba --data-args root=CelebA --crop --ask attributes
+python scripts/evaluate.py --checkpoint runs/my_run --data lapa --data-args root=LaPa part=test --ask parsing
 python scripts/evaluate.py --list --data-root data
 """
 
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facetx.cli import embedding_arguments, embedding_options, run_script, say
+from facetx.cli import Parser, embedding_arguments, embedding_options, run_script, say
 
 if TYPE_CHECKING:
     from facetx.benchmarks.suite import Outcome
@@ -102,13 +103,14 @@ def ask(model: "FaceModel", question: str, args: argparse.Namespace, **more: Any
     from facetx.config.dataset import open_dataset
     from facetx.config.overrides import args_of
     from facetx.config.parts import Part
+    from facetx.evaluators import data_size
     from facetx.inference.model import load_task
 
     def asked(whole: bool) -> "Model":
         return load_task(args.checkpoint).to(model.device) if whole else model.model
 
     data = Part(name=args.data, args=args_of(args.data_args))
-    dataset = open_dataset(data, model.contract.size, args.crop)
+    dataset = open_dataset(data, data_size(question, model.contract.size), args.crop)
     return run_question(asked, question, dataset, f"{args.data}_{question}", args=ask_args(args, question), **more)
 
 
@@ -123,7 +125,7 @@ def ask_args(args: argparse.Namespace, question: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--checkpoint", help="a run (its best checkpoint, else the last), or one checkpoint")
     parser.add_argument("--benchmarks", nargs="+", metavar="NAME", help="such as lfw cfp_fp (default: what is there)")
     parser.add_argument("--data-root", help="folder of <name>.bin files, or <name>/images and pairs.txt")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facetx.cli import run_script, say, whole
+from facetx.cli import Parser, run_script, say, whole
 
 if TYPE_CHECKING:
     pass
@@ -62,7 +62,7 @@ def quantized(path: Path, args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("checkpoint", metavar="RUN", help="a run (its best checkpoint, else the last), or a checkpoint")
     parser.add_argument("--to", default="onnx", help="onnx (default), coreml, torchscript, or exported (.pt2)")
     parser.add_argument("--out", metavar="FILE", help="default: export/model.onnx or the like in the run's folder")

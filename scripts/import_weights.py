@@ -10,7 +10,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from facetx.cli import run_script, say, whole
+from facetx.cli import Parser, run_script, say, whole
 
 
 def main(args: argparse.Namespace) -> int:
@@ -60,7 +60,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("file", metavar="FILE", help=".pth, .pt, .ckpt, .safetensors or .npz with a state dict")
     programs = "face-transformer[-efficientnet], insightface-{iresnet,vit}, cvlface-kprpe, cct, mobilefacenet"
     parser.add_argument("--from", dest="source", required=True, metavar="PROGRAM", help=f"whose they are: {programs}")

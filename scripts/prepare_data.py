@@ -12,6 +12,8 @@ python scripts/prepare_data.py pack data/casia_images data/casia.packed --size 1
 python scripts/prepare_data.py align photos aligned --landmarks photos.csv
 python scripts/prepare_data.py align photos aligned --detector mtcnn
 python scripts/prepare_data.py split data/casia_images data/casia_split --val-identities 0.1
+python scripts/prepare_data.py masks CelebAMask-HQ/CelebAMask-HQ-mask-anno CelebAMask-HQ/masks
+python scripts/prepare_data.py masks colored masks --classes classes.txt
 python scripts/prepare_data.py overlap data/casia_images data/lfw.bin --checkpoint runs/my_run --out data/clean.txt
 
 Results appear whole or not at all. A folder, a packed set or a split that was cut short is gone on with by the same
@@ -23,7 +25,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from facetx.cli import embedding_arguments, embedding_options, run_script, say, whole
+from facetx.cli import Parser, embedding_arguments, embedding_options, run_script, say, whole
 from facetx.prepare.convert import KINDS
 
 BOUNDS = {
@@ -51,6 +53,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> "Report":
+    if args.command == "masks":
+        from facetx.prepare.masks import convert_masks
+
+        return convert_masks(args.source, args.out, args.classes, args.nearest, args.report)
     from facetx.prepare.sources import open_source
 
     source = open_source(args.source, args.landmarks, args.root, args.label)
@@ -107,7 +113,7 @@ def overlap(train: "Source", args: argparse.Namespace) -> "Report":
 
 def arguments() -> argparse.ArgumentParser:
     side = whole(1, 4096)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, text: str, out: bool = True, report: str = "OUT.report.json") -> argparse.ArgumentParser:
@@ -159,6 +165,15 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument(
         "--to", choices=[k for k in KINDS if k != "bin"], default="list", help="default: lists of the files"
     )
+
+    text = "index masks of masks in colors, or of CelebAMask-HQ's files of parts"
+    sub = commands.add_parser("masks", help=text, description=text)
+    sub.add_argument("source", help="a folder of masks, at any depth")
+    sub.add_argument("out", help="the folder to write; must not exist")
+    words = "file with a class and its red, green and blue a line, or a known list (default: CelebAMask-HQ's parts)"
+    sub.add_argument("--classes", help=words)
+    sub.add_argument("--nearest", action="store_true", help="take the class of the nearest color")
+    sub.add_argument("--report", help="where to write the report (default: OUT.report.json)")
 
     text = "identities and faces that a training set shares with a test set"
     sub = command("overlap", text, out=False, report="OUT.report.json with --out, else none")

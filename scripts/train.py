@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facetx.cli import run_script, say
+from facetx.cli import Parser, run_script, say
 
 if TYPE_CHECKING:
     from facetx.config import Settings
@@ -47,7 +47,7 @@ def train(args: argparse.Namespace, settings: "Settings", say: Callable[[str], N
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--config", required=True, help="YAML file, such as configs/quickstart.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as optim.lr=3e-4")
     parser.add_argument("--run-dir", help="folder of the run (default: runs/<name>)")

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from facetx.cli import run_script, say
+from facetx.cli import Parser, run_script, say
 from facetx.errors import DataError, is_resource
 from facetx.files import read_file
 from facetx.logs import log_to_stderr
@@ -47,6 +47,18 @@ def test_names_of_files_do_not_reach_the_terminal_as_they_are(tmp_path, monkeypa
 def test_nor_do_those_of_the_systems_errors(tmp_path, monkeypatch, capsys):
     assert ended(monkeypatch, lambda args: (tmp_path / CLEAR).read_bytes()) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/\\x1b[2J: No such file or directory\n"
+
+
+def test_nor_does_what_was_typed(capsys):
+    parser = Parser(prog="x")
+    parser.add_subparsers().add_parser("sub").add_argument("--size", type=int)
+    for typed in (["\x1b[2J"], ["sub", "--size", "\x1b[2J"]):
+        with pytest.raises(SystemExit) as caught:
+            parser.parse_args(typed)
+        assert caught.value.code == 2
+        said = capsys.readouterr().err
+        assert "\x1b" not in said
+        assert r"\x1b[2J" in said
 
 
 def test_nor_do_tracebacks_in_the_log(monkeypatch, capsys):

@@ -104,6 +104,7 @@ def test_the_public_names_are_these():
         "FacetxError",
         "HEADS",
         "OPTIMIZERS",
+        "REWARDS",
         "SAMPLERS",
         "SCHEDULES",
         "TASKS",

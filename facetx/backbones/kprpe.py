@@ -29,7 +29,11 @@ TINY = EncoderSizes(dim=96, depth=4, heads=3, mlp_dim=288, activation="relu6", d
 
 
 def vit_kprpe_small(
-    image_size: int = 112, patch_size: int = 8, embedding_dim: int = 512, **sizes: Unpack[EncoderSizes]
+    image_size: int = 112,
+    patch_size: int = 8,
+    embedding_dim: int = 512,
+    flex: bool = False,
+    **sizes: Unpack[EncoderSizes],
 ) -> FaceTransformer:
     """ViT-S with KP-RPE: 14x14 patches, no class token; the model needs the five keypoints of each face.
 
@@ -37,28 +41,39 @@ def vit_kprpe_small(
         image_size: Pixels a side, a multiple of ``patch_size``.
         patch_size: Pixels a side.
         embedding_dim: Width of the embedding.
+        flex: Compiled on CUDA, look the bias up within FlexAttention: less memory; see ``facetx.nn.KeypointBias``.
         sizes: Any of the encoder's (``facetx.nn.Encoder``) in place of the authors'.
 
     Returns a model from (B, 3, image_size, image_size) and keypoints (B, 5, 2) in 0..1 to (B, embedding_dim).
     """
-    return _vit_kprpe(image_size, patch_size, embedding_dim, SMALL | sizes)
+    return _vit_kprpe(image_size, patch_size, embedding_dim, flex, SMALL | sizes)
 
 
 def vit_kprpe_base(
-    image_size: int = 112, patch_size: int = 8, embedding_dim: int = 512, **sizes: Unpack[EncoderSizes]
+    image_size: int = 112,
+    patch_size: int = 8,
+    embedding_dim: int = 512,
+    flex: bool = False,
+    **sizes: Unpack[EncoderSizes],
 ) -> FaceTransformer:
     """ViT-B with KP-RPE: depth 24, 16 heads. Arguments as in ``vit_kprpe_small``."""
-    return _vit_kprpe(image_size, patch_size, embedding_dim, BASE | sizes)
+    return _vit_kprpe(image_size, patch_size, embedding_dim, flex, BASE | sizes)
 
 
 def vit_kprpe_tiny(
-    image_size: int = 112, patch_size: int = 16, embedding_dim: int = 128, **sizes: Unpack[EncoderSizes]
+    image_size: int = 112,
+    patch_size: int = 16,
+    embedding_dim: int = 128,
+    flex: bool = False,
+    **sizes: Unpack[EncoderSizes],
 ) -> FaceTransformer:
     """A small ViT with KP-RPE for CPUs: 7x7 patches, width 96, depth 4. Arguments as in ``vit_kprpe_small``."""
-    return _vit_kprpe(image_size, patch_size, embedding_dim, TINY | sizes)
+    return _vit_kprpe(image_size, patch_size, embedding_dim, flex, TINY | sizes)
 
 
-def _vit_kprpe(image_size: int, patch_size: int, embedding_dim: int, sizes: EncoderSizes) -> FaceTransformer:
+def _vit_kprpe(
+    image_size: int, patch_size: int, embedding_dim: int, flex: bool, sizes: EncoderSizes
+) -> FaceTransformer:
     dim = sizes["dim"]
     tokens = PatchTokens(image_size, patch_size, stride=patch_size, padding=0, dim=dim)
     model = FaceTransformer(
@@ -67,7 +82,7 @@ def _vit_kprpe(image_size: int, patch_size: int, embedding_dim: int, sizes: Enco
         encoder=Encoder(**sizes),
         pooling=FlattenPooling(),
         embedding_dim=embedding_dim,
-        bias=KeypointBias(tokens.grid[0], sizes["depth"], sizes["heads"]),
+        bias=KeypointBias(tokens.grid[0], sizes["depth"], sizes["heads"], flex=flex),
         neck=bottleneck_neck(dim * tokens.num_tokens, dim, embedding_dim),
         dropout=sizes["dropout"],
         contract=InputContract(size=image_size),

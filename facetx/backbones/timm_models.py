@@ -1,14 +1,18 @@
 """``timm:<name>``: any model of timm that has features, with an embedding neck."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from facetx.backbones.library import Library, LibraryBackbone, with_neck
 from facetx.contract import InputContract
 from facetx.errors import CheckpointError, ConfigError, is_resource
+from facetx.nn.meta import state_digest
 from facetx.registry import Family
+
+log = logging.getLogger("facetx")
 
 
 def timm_backbone(
@@ -17,6 +21,7 @@ def timm_backbone(
     embedding_dim: int | None = 512,
     dropout: float = 0.0,
     pretrained: bool = False,
+    sha256: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> "TimmBackbone":
     """A model of timm, pooled as timm pools it, and a linear embedding with batch norm.
@@ -28,10 +33,13 @@ def timm_backbone(
         dropout: Before the embedding.
         pretrained: Starts from timm's weights, which it downloads, as safetensors where they are published so, and
             else by the restricted unpickler; the contract is then theirs.
+        sha256: What the log says of pretrained weights that are to be used again; others are refused then, since those
+            of one name may change. Of the features' state dict, see ``facetx.nn.meta.state_digest``.
         options: Further arguments of ``timm.create_model``, such as ``{"drop_path_rate": 0.1}``.
 
     Returns a model from (B, 3, image_size, image_size) to (B, embedding_dim). Raises ``ConfigError`` for options that
-    the model does not have and for a size that it cannot take, ``CheckpointError`` where weights cannot be had.
+    the model does not have and for a size that it cannot take, ``CheckpointError`` where weights cannot be had or are
+    others.
     """
     import timm
 
@@ -54,6 +62,8 @@ def timm_backbone(
         raise CheckpointError(
             f"could not get the weights of timm:{name} ({error}); try again with a network, or set pretrained: false"
         ) from error
+    if pretrained:
+        _check_weights(name, trunk, sha256)
     classifiers = config.classifier or ()
     library = Library(
         name=f"timm:{name}",
@@ -76,6 +86,20 @@ class TimmBackbone(LibraryBackbone):
         stages = list(trunk.feature_info)
         last = {stage["reduction"]: i for i, stage in enumerate(stages)}  # of each resolution: a ViT has one
         return trunk.forward_intermediates(images, indices=list(last.values()), norm=True, intermediates_only=True)
+
+
+def _check_weights(name: str, trunk: nn.Module, stated: str | None) -> None:
+    """Compares pretrained weights with the hash that was stated, or says the one to state."""
+    if next(trunk.parameters()).is_meta:  # built for its sizes alone
+        return
+    got = state_digest(trunk)
+    if stated is None:
+        log.info("timm:%s: pretrained weights of SHA-256 %s; model.args.sha256 keeps a run to these", name, got)
+    elif got != stated:
+        raise CheckpointError(
+            f"timm:{name}: the pretrained weights have the SHA-256 {got}, and model.args.sha256 is {stated}: they are "
+            "other weights than before; get the old ones, or state the new hash"
+        )
 
 
 def _names() -> set[str]:

@@ -6,14 +6,18 @@ from typing import Any
 import numpy as np
 
 from facetx.benchmarks.receipts import Receipt
+from facetx.benchmarks.results import Comparable
 from facetx.errors import DataError
+from facetx.evaluators.parsing import ParsingResult, in_words
 from facetx.evaluators.verification import VerificationResult, short
+from facetx.metrics import parsing
 from facetx.metrics.significance import Bootstrapped, McNemar, bootstrap_shares, bootstrap_tar, mcnemar
 from facetx.tables import Table
 
 MUST_MATCH = ("protocol", "images", "flip", "norm", "thresholds", "definitions")
 """The fields of receipts that must be equal, and the contract's alignment. Size, color, mean and std belong to the
 model: they say how it reads the same images. So do its keypoints."""
+COLUMNS = ("A (95 %)", "B (95 %)", "B - A in points (95 %)", "p, paired bootstrap")
 
 
 @dataclass(frozen=True)
@@ -42,16 +46,52 @@ class Comparison:
         """Both results and their difference."""
         rows = [_row("accuracy", self.accuracy)]
         rows += [_row(f"TAR at FAR <= {short(far)}", found) for far, found in self.tars.items()]
-        head = (self.name, "A (95 %)", "B (95 %)", "B - A in points (95 %)", "p, paired bootstrap")
-        return Table(head, rows)
+        return Table((self.name, *COLUMNS), rows)
 
     def text(self) -> str:
         """The table, McNemar's test in words, and the notes, for a terminal."""
         test = self.mcnemar
-        verdict = "a difference beyond chance" if test.p < 0.05 else "no difference beyond chance"
         words = (
             f"McNemar, exact: A alone is right on {test.only_a} pairs, B alone on {test.only_b}; p = {test.p:.3g}: "
-            f"{verdict} at the 5 % level."
+            f"{_verdict(test.p)} at the 5 % level."
+        )
+        return "\n".join([self.table().text(), "", words, *(f"note: {note}" for note in self.notes)])
+
+
+@dataclass(frozen=True)
+class ParsingComparison:
+    """What can be said of two models' masks of the same images.
+
+    Attributes:
+        name: Of the benchmark.
+        numbers: Mean F1 and the others, by the paired bootstrap over images.
+        classes: The F1 of each class in the same way; without those that no mask has.
+        better: The sign test on images: those on which one model alone has the higher F1.
+        notes: Differences of the receipts that do not forbid to compare.
+    """
+
+    name: str
+    numbers: dict[str, Bootstrapped]
+    classes: dict[str, Bootstrapped]
+    better: McNemar
+    notes: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def table(self) -> Table:
+        """Both results and their difference: the means, then each class."""
+        rows = [_row(in_words(name), found) for name, found in self.numbers.items()]
+        rows += [_row(f"F1 of {name}", found) for name, found in self.classes.items()]
+        return Table((self.name, *COLUMNS), rows)
+
+    def text(self) -> str:
+        """The table, the sign test in words, and the notes, for a terminal."""
+        test = self.better
+        words = (
+            f"Sign test: A has the higher F1 on {test.only_a} images, B on {test.only_b}; p = {test.p:.3g}: "
+            f"{_verdict(test.p)} at the 5 % level."
         )
         return "\n".join([self.table().text(), "", words, *(f"note: {note}" for note in self.notes)])
 
@@ -63,24 +103,59 @@ def mismatches(a: Receipt, b: Receipt) -> list[str]:
     return [line for line in found if line]
 
 
-def compare_results(a: VerificationResult, receipt_a: Receipt, b: VerificationResult, receipt_b: Receipt) -> Comparison:
+def compare_results(
+    a: Comparable, receipt_a: Receipt, b: Comparable, receipt_b: Receipt
+) -> Comparison | ParsingComparison:
     """Compares two results. Raises ``DataError`` naming each mismatch where they were not measured alike."""
     problems = mismatches(receipt_a, receipt_b)
-    if not (np.array_equal(a.same, b.same) and np.array_equal(a.fold, b.fold)):
-        problems.append("labels or folds: they differ though the receipts agree, so one of the files was changed")
+    notes = _notes(receipt_a, receipt_b)
+    if isinstance(a, VerificationResult) and isinstance(b, VerificationResult):
+        if not (np.array_equal(a.same, b.same) and np.array_equal(a.fold, b.fold)):
+            problems.append("labels or folds: they differ though the receipts agree, so one of the files was changed")
+        _refuse(a, b, problems)
+        return _compare_pairs(a, b, notes)
+    if isinstance(a, ParsingResult) and isinstance(b, ParsingResult):
+        if a.classes != b.classes:
+            problems.append(f"classes: {', '.join(a.classes)}; and {', '.join(b.classes)}")
+        elif a.labels != b.labels:
+            problems.append("masks: they differ, so one was measured by other labels")
+        _refuse(a, b, problems)
+        return _compare_masks(a, b, notes)
+    raise DataError(f"{a.name} and {b.name} are a result of pairs and one of masks, which cannot be compared")
+
+
+def _refuse(a: Comparable, b: Comparable, problems: list[str]) -> None:
+    """Raises ``DataError`` where there are problems."""
     if problems:
         raise DataError(
             f"{a.name} and {b.name} were not measured alike, so their difference says nothing:\n  "
             + "\n  ".join(problems)
-            + "\nevaluate both models again with the same images, pairs and settings"
+            + "\nevaluate both models again with the same images, labels and settings"
         )
+
+
+def _compare_pairs(a: VerificationResult, b: VerificationResult, notes: list[str]) -> Comparison:
     return Comparison(
         name=a.name,
         mcnemar=mcnemar(a.right, b.right),
         accuracy=bootstrap_shares(a.right, b.right),
         tars={t.target: bootstrap_tar(a.scores, b.scores, a.same, t.target) for t in a.tars if t.supported},
-        notes=_notes(receipt_a, receipt_b),
+        notes=notes,
     )
+
+
+def _compare_masks(a: ParsingResult, b: ParsingResult, notes: list[str]) -> ParsingComparison:
+    return ParsingComparison(
+        name=a.name,
+        numbers=parsing.compare(a.counts, b.counts),
+        classes=parsing.compare_classes(a.counts, b.counts, a.classes),
+        better=mcnemar(a.image_f1 > b.image_f1, b.image_f1 > a.image_f1),
+        notes=notes,
+    )
+
+
+def _verdict(p: float) -> str:
+    return "a difference beyond chance" if p < 0.05 else "no difference beyond chance"
 
 
 def _notes(a: Receipt, b: Receipt) -> list[str]:

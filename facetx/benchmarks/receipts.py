@@ -15,7 +15,7 @@ from facetx.data.base import FaceDataset
 from facetx.errors import DataError
 from facetx.evaluators.base import Evaluator, Model, backbone_of
 from facetx.nn.backbone import Backbone
-from facetx.nn.meta import computation
+from facetx.nn.meta import computation, state_digest
 from facetx.progress import progress
 from facetx.tasks import Task
 
@@ -117,18 +117,10 @@ def precision_of(backbone: Backbone, amp: bool) -> str:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """SHA-256 of a module's state dict: names, types, shapes and bytes, in the order of the names.
-
-    Of an exported backbone it is that of the one which it was made of.
-    """
+    """The ``state_digest`` of a module; of an exported backbone, of the one which it was made of."""
     if isinstance(module, Backbone) and module.origin is not None:
         return module.origin.weights
-    hasher = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        raw = tensor.detach().cpu().contiguous()
-        hasher.update(f"{name} {raw.dtype} {tuple(raw.shape)}\n".encode())
-        hasher.update(raw.reshape(-1).view(torch.uint8).numpy())  # any type, bf16 too
-    return hasher.hexdigest()
+    return state_digest(module)
 
 
 def network_digest(backbone: Backbone) -> str:

@@ -13,7 +13,7 @@ from facetx.benchmarks.catalog import Benchmark, Found, find_benchmark, publishe
 from facetx.benchmarks.groups import Labels, results_by_group
 from facetx.benchmarks.inputs import InputCheck, check_inputs
 from facetx.benchmarks.receipts import Receipt, make_receipt
-from facetx.benchmarks.results import write_result
+from facetx.benchmarks.results import Comparable, write_result
 from facetx.data.base import FaceDataset
 from facetx.errors import DataError
 from facetx.evaluators.base import HERE, Evaluator, How, Model, backbone_of
@@ -243,7 +243,7 @@ def _percent(share: float, supported: bool) -> str:
 
 
 def write_outcome(path: str | Path, outcome: Outcome, model: dict[str, Any]) -> None:
-    """Writes one benchmark's JSON: result and receipt (of pairs, every score too), inputs, groups, and model."""
+    """Writes one benchmark's JSON: result (with all scores, where it can be compared), receipt, and the rest."""
     more = {
         "model": model,
         "title": outcome.title,
@@ -252,7 +252,7 @@ def write_outcome(path: str | Path, outcome: Outcome, model: dict[str, Any]) -> 
         "groups": {attribute: [asdict(g) for g in groups] for attribute, groups in outcome.groups.items()},
         "seconds": round(outcome.seconds, 2),
     }
-    if isinstance(outcome.result, VerificationResult):
+    if isinstance(outcome.result, Comparable):
         write_result(path, outcome.result, outcome.receipt, **more)
     else:
         write_json(path, {**outcome.result.as_dict(), **more, "receipt": outcome.receipt.as_dict()})

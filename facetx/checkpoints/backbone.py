@@ -64,7 +64,9 @@ def start_from(backbone: Backbone, model: ModelSettings) -> InputContract | None
     Args:
         backbone: Of ``model``, without LoRA; changed in place.
         model: Its ``init_from`` is a facetx run's folder (its best checkpoint), a checkpoint's folder, or a file of
-            ``read_weights``, under facetx's names or, for ``timm:`` and ``torchvision:``, under the library's.
+            ``read_weights``, under facetx's names or, for ``timm:`` and ``torchvision:``, under the library's. Of a
+            checkpoint for images of another size learned positions are interpolated, and a neck that hangs on the size
+            begins anew.
 
     Raises ``CheckpointError`` that lists missing, unexpected and misshaped keys apart, unless all of them fit; and
     where all fit, but the checkpoint's network computes something else from them than ``backbone``.
@@ -90,6 +92,8 @@ def start_from(backbone: Backbone, model: ModelSettings) -> InputContract | None
             load_weights(adapted, weights, str(checkpoint.path))
             merge_lora(adapted)
             weights = adapted.state_dict()
+        if contract.size != size:
+            weights = _resized(backbone, weights, f"{where}: of {contract.size} pixels")
         try:
             load_weights(backbone, weights, where)
         except CheckpointError as error:
@@ -103,6 +107,16 @@ def start_from(backbone: Backbone, model: ModelSettings) -> InputContract | None
                 f"{_belongs_to(theirs, model)}"
             )
     return contract
+
+
+def _resized(backbone: Backbone, weights: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Weights of images of another size for this one: what can be resized is, and a neck that cannot begins anew."""
+    found, own = backbone.for_own_size(backbone.current_names(weights)), backbone.state_dict()
+    neck = [name for name in own if name.startswith("neck.")]
+    if any(name in found and found[name].shape != own[name].shape for name in neck):
+        log.warning("%s, and here of %d; begins anew: the neck", where, backbone.contract.size)
+        found.update({name: own[name] for name in neck})
+    return found
 
 
 def of_backbone(published: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ KEY = "facetx"
 PREPROCESSING = "in the graph: uint8 RGB (B, 3, H, W)"
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Channel = Annotated[int, Field(ge=0, le=255)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Side = Annotated[int, Field(ge=1)]
 
@@ -45,7 +46,8 @@ class Facts(BaseModel):
         preprocessing: Where the input's contract is applied.
         keypoints: Whether there is a second input ``keypoints``, float32 (B, 5, 2) in [0, 1] as (x, y).
         attributes: Names of the output "attributes", in its order.
-        mask_classes: Names of the classes of the output "mask", by their index.
+        mask_classes, mask_colors: Names of the classes of the output "mask", by their index, and their colors: red,
+            green and blue.
         license: Of the weights, where it is known.
         source: The run.
         weights, network: SHA-256 of the backbone, as in receipts.
@@ -65,6 +67,7 @@ class Facts(BaseModel):
     keypoints: bool = False
     attributes: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
+    mask_colors: tuple[tuple[Channel, Channel, Channel], ...] = ()
     license: str | None = None
     source: Source = Source()
     weights: Hash

@@ -24,8 +24,8 @@ from torch import Tensor
 from facetx.checkpoints import format_1
 from facetx.checkpoints.meta import META, DamagedError, Meta, read_meta
 from facetx.checkpoints.weights import read_safetensors, read_torch
-from facetx.errors import CheckpointError
-from facetx.files import DRAFTS, drafts_of
+from facetx.errors import CheckpointError, DataError
+from facetx.files import DRAFTS, drafts_of, open_file
 
 WEIGHTS, STATE = "model.safetensors", "state.pt"
 _STEP = re.compile(r"step_(\d{8,18})")
@@ -221,8 +221,10 @@ def remove(folders: Iterable[Path]) -> None:
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal. Raises ``CheckpointError`` where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
 

@@ -36,8 +36,9 @@ class DataSettings(Part):
     """Which items make a batch."""
     transforms: tuple[Annotated[Part, From(TRANSFORMS)], ...] = ()
     """Augmentations, in order."""
-    crop: bool = False
-    """Cut images that are not square to the largest square in their middle, which are an error otherwise."""
+    crop: bool | Literal["face"] = False
+    """Cut images that are not square to the largest square in their middle, which are an error otherwise. "face" cuts
+    the face out and turns it upright, by the data's keypoints, with hair and neck about it."""
     cache: bool = False
     """Keep decoded images in memory, shared by the workers: N x H x W x 3 bytes."""
     workers: NotNegative = 2
@@ -128,8 +129,12 @@ class TrainSettings(Strict):
     """Steps at the beginning in which the head alone is trained, so that a new one does not spoil good weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the backbone's matrix products. "auto": bf16 on CUDA, fp32 on CPU. Heads are fp32 always."""
-    compile: bool = False
-    """torch.compile the backbone."""
+    compile: bool | Literal["blocks"] = False
+    """torch.compile the backbone: as a whole (true), or the blocks that it repeats, all by one graph, which takes a
+    fraction of the time to compile and leaves the rest as it is (blocks)."""
+    deterministic: bool = False
+    """Deterministic algorithms alone on CUDA too, which are slower: a resumed run then ends bit for bit as an unbroken
+    one, as it always does on CPU. An operation that has none is an error."""
     log_every: Positive = 20
     """Steps between two rows of metrics, each the mean over these steps."""
     checkpoint_every: Positive = 500
@@ -152,7 +157,7 @@ class EvaluatorSettings(Part):
     data: Annotated[Part, From(DATASETS)] | None = None
     """The data set that is asked about, for evaluators that take any; where one gives no size, images are resized to
     the model's."""
-    crop: bool = False
+    crop: bool | Literal["face"] = False
     """As data.crop, for the evaluator's data."""
     allow_overlap: bool = False
     """Accept identities or images that are trained on too, which is an error otherwise."""

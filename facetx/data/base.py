@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facetx.data.mask_classes import Color, colors_of
+
 Sample = dict[str, Any]
 """Field name -> value, see ``facetx.data.sample``."""
 SIZED = 4096
@@ -24,11 +26,13 @@ class Description:
         num_classes: Identities.
         attributes: (A,) names of the attributes, in the order of the field ``attributes``.
         mask_classes: (M,) names of the classes of the field ``mask``, by their index.
+        mask_colors: (M,) the color that each is shown in; red, green and blue, 0 to 255.
     """
 
     num_classes: int
     attributes: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
+    mask_colors: tuple[Color, ...] = ()
 
 
 class FaceDataset(ABC):
@@ -43,7 +47,8 @@ class FaceDataset(ABC):
         num_classes: Identities.
         identities: (C,) name of each identity; empty where they have none.
         attribute_names: (A,) names of the attributes that its items have.
-        mask_classes: (M,) names of the classes in its items' masks.
+        mask_classes: (M,) names of the classes in its items' masks; the first is the background.
+        mask_colors: (M,) the color that each is shown in; by their names, unless set.
         size: Pixels a side that images are resized to as they are read; None leaves them as they are.
         namespace: Data sets of one namespace mean one person by one of ``identities``, and one image by one ``key``.
             None where the names are this data set's own.
@@ -56,6 +61,7 @@ class FaceDataset(ABC):
     identities: Sequence[str] = ()
     attribute_names: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
+    mask_colors: tuple[Color, ...] = ()
     size: int | None = None
     namespace: str | None = None
     keys_are_files: bool = False
@@ -120,7 +126,8 @@ class FaceDataset(ABC):
 
     def description(self) -> Description:
         """What a task must know of it."""
-        return Description(self.num_classes, self.attribute_names, self.mask_classes)
+        colors = self.mask_colors or colors_of(self.mask_classes)
+        return Description(self.num_classes, self.attribute_names, self.mask_classes, colors)
 
 
 class Wrapped(FaceDataset):
@@ -135,7 +142,8 @@ class Wrapped(FaceDataset):
         self.name, self.labels, self.num_classes = dataset.name, dataset.labels, dataset.num_classes
         self.identities, self.size = dataset.identities, dataset.size
         self.namespace, self.keys_are_files = dataset.namespace, dataset.keys_are_files
-        self.attribute_names, self.mask_classes = dataset.attribute_names, dataset.mask_classes
+        self.attribute_names = dataset.attribute_names
+        self.mask_classes, self.mask_colors = dataset.mask_classes, dataset.mask_colors
 
     def describe(self, index: int) -> str:
         return self.dataset.describe(index)

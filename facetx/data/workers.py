@@ -1,8 +1,10 @@
 """Child processes: they leave signals to the process that made them, and die with it. What goes wrong with those that
 read, and with the memory that they share, is told in words."""
 
+import ast
 import ctypes
 import os
+import re
 import signal
 import sys
 import threading
@@ -152,6 +154,8 @@ def batches_of(loader: DataLoader[T]) -> Generator[T, None, None]:
             process.kill()
         if words:
             raise WorkerError(words) from error
+        if isinstance(error, OSError) and error.errno is None and (whole := system_error(str(error))) is not None:
+            raise whole from error
         raise
     finally:
         if isinstance(iterator, _MultiProcessingDataLoaderIter):
@@ -161,6 +165,18 @@ def batches_of(loader: DataLoader[T]) -> Generator[T, None, None]:
                 if process.is_alive():  # one that is stuck in a read, and ignores that it is asked to end
                     process.kill()
                     process.join()
+
+
+def system_error(text: str) -> OSError | None:
+    """The system's error in what PyTorch says of one in a worker: its number, words and file; None where it has none.
+
+    PyTorch raises it again with its traceback for a message, and without its number, which says what to do.
+    """
+    found = re.search(r"\[Errno (\d+)\] (.+?)(?:: ('.*'|\".*\"))?$", text.rstrip())
+    if found is None:
+        return None
+    number, words, name = found.groups()
+    return OSError(int(number), words, *([] if name is None else [ast.literal_eval(name)]))
 
 
 def _awaited(iterator: Iterator[T]) -> Iterator[T]:

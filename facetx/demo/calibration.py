@@ -33,6 +33,8 @@ def find_calibration(checkpoint: Path, weights: str | None) -> tuple[dict[str, A
         except FacetxError as error:
             notes.append(str(error))
             continue
+        if not isinstance(result, VerificationResult):
+            continue
         if weights is not None and receipt.weights != weights:
             notes.append(f"{path}: was measured with other weights than these; not used")
         else:
@@ -43,6 +45,8 @@ def find_calibration(checkpoint: Path, weights: str | None) -> tuple[dict[str, A
 def read_calibration(path: str | Path, weights: str | None) -> dict[str, Any]:
     """The calibration in one result's file. Raises ``DataError`` where it is none, or of other weights."""
     result, receipt = read_result(path)
+    if not isinstance(result, VerificationResult):
+        raise DataError(f"{path}: is a result of parsing; thresholds come from one of verification")
     if weights is not None and receipt.weights != weights:
         raise DataError(f"{path}: was measured with other weights than the model's; evaluate this model anew")
     return calibration(result)

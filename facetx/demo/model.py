@@ -1,6 +1,8 @@
 """What the page must know of an exported model: read from the file's own metadata."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,10 @@ from typing import Any
 from facetx.checkpoints.exported import KEY, Facts, read_facts
 from facetx.data.align import template
 from facetx.data.attribute_groups import regions_of
+from facetx.data.mask_classes import colors_of
 from facetx.demo.calibration import find_calibration, read_calibration
 from facetx.errors import CheckpointError, printable
+from facetx.exporting import TARGETS, export
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,25 @@ class PageModel:
     notes: tuple[str, ...] = ()
 
 
-def read_model(path: str | Path, calibration: str | Path | None = None) -> PageModel:
+@contextmanager
+def exported_file(checkpoint: str | Path) -> Iterator[Path]:
+    """An ONNX file that is given, as it is; of a run or one of its checkpoints, a file that is gone afterwards.
+
+    Raises ``FacetxError`` for what is no model, and for one that cannot be exported.
+    """
+    if Path(checkpoint).suffix == TARGETS["onnx"]:
+        yield Path(checkpoint)
+        return
+    with tempfile.TemporaryDirectory(prefix="facetx-page-") as folder:
+        yield export(checkpoint, Path(folder) / "model.onnx").path
+
+
+def read_model(path: str | Path, calibration: str | Path | None = None, run: str | Path | None = None) -> PageModel:
     """The model of an ONNX file that ``facetx.export`` wrote.
 
     Args:
         path: The file.
+        run: Where results of verification are looked for in place of the file's neighborhood.
         calibration: A result of verification, as ``scripts/evaluate.py`` writes it, whose thresholds and error rates
             the page shows; None for one that lies beside the model, or in its run.
 
@@ -43,15 +61,17 @@ def read_model(path: str | Path, calibration: str | Path | None = None) -> PageM
             f"{path}: is a folder; the page takes an exported model: python scripts/export.py {path} --to onnx"
         )
     facts = _read(path)
-    embeds, tells = "embedding" in facts.outputs, "attributes" in facts.outputs
-    if not (embeds or tells):
-        raise CheckpointError(f"{path}: gives {', '.join(facts.outputs)}; the page shows embeddings and attributes")
+    embeds, tells, parses = (name in facts.outputs for name in ("embedding", "attributes", "mask"))
+    if not (embeds or tells or parses):
+        raise CheckpointError(
+            f"{path}: gives {', '.join(facts.outputs)}; the page shows embeddings, attributes and masks"
+        )
     known: dict[str, Any] | None = None
     notes: list[str] = []
     if embeds and calibration is not None:
         known = read_calibration(calibration, facts.weights)
     elif embeds:
-        known, notes = find_calibration(path, facts.weights)
+        known, notes = find_calibration(Path(run or path), facts.weights)
     contract = facts.input
     about = {
         "name": facts.source.name or path.stem,
@@ -62,6 +82,7 @@ def read_model(path: str | Path, calibration: str | Path | None = None) -> PageM
         "keypoints": facts.keypoints,
         "embeds": embeds,
         "regions": _regions(facts.attributes) if tells else [],
+        "classes": _classes(facts) if parses else [],
         "calibration": known,
         "license": facts.license,
         "weights": facts.weights,
@@ -80,12 +101,29 @@ def _regions(names: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def label(name: str) -> str:
-    """An attribute's name in words.
+def _classes(facts: Facts) -> list[dict[str, Any]]:
+    """The classes of the mask, the background first, with their places in the model's output and their colors."""
+    colors = facts.mask_colors or colors_of(facts.mask_classes)
+    return [
+        {"name": name, "label": label(name), "index": i, "color": list(color)}
+        for i, (name, color) in enumerate(zip(facts.mask_classes, colors))
+    ]
 
-    >>> label("5_o_Clock_Shadow")
-    "5 o'clock shadow"
+
+WORDS = {"eye_g": "Glasses", "ear_r": "Earring", "neck_l": "Necklace", "u_lip": "Upper lip", "l_lip": "Lower lip"}
+"""What CelebAMask-HQ's short names mean; ``l_`` and ``r_`` before others are the person's left and right."""
+_SIDES = {"l_": "Left ", "r_": "Right "}
+
+
+def label(name: str) -> str:
+    """The name of an attribute or of a class in words.
+
+    >>> label("5_o_Clock_Shadow"), label("l_brow"), label("ear_r")
+    ("5 o'clock shadow", 'Left brow', 'Earring')
     """
+    if name in WORDS:
+        return WORDS[name]
+    name = _SIDES.get(name[:2], name[:2]) + name[2:]
     return name.replace("_o_Clock", " o'clock").replace("_", " ").capitalize()
 
 
@@ -110,4 +148,7 @@ def _read(path: Path) -> Facts:
         raise CheckpointError(
             f"{path}: has {len(facts.attributes)} names for attributes of shape {list(facts.outputs['attributes'])}"
         )
+    masks = facts.outputs.get("mask")
+    if masks is not None and (len(masks) != 3 or masks[0] != len(facts.mask_classes)):
+        raise CheckpointError(f"{path}: has {len(facts.mask_classes)} names for masks of shape {list(masks)}")
     return facts

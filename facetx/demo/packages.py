@@ -6,7 +6,6 @@ They are some 43 MB, so neither the repository nor the wheel holds them.
 import base64
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import tarfile
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facetx.errors import DataError
-from facetx.files import draft_place
+from facetx.files import draft_place, user_cache
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def find_packages(assets: str | Path | None = None) -> Path:
         for package in PACKAGES:
             check(Path(assets), package)
         return Path(assets)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "facetx/page")
+    cache = user_cache("page")
     for package in PACKAGES:
         try:
             check(cache, package)

@@ -87,6 +87,7 @@ class Evaluator(ABC):
         flip: Whether it sees the mirror of each image, too.
         closed_set: Whether people who are trained on may be asked about, by other images of them.
         whole_task: Whether it asks what a task predicts, and not just for embeddings.
+        own_size: Whether its data set is opened at the images' own size, and not at the model's.
         notes: What a reader of its numbers has to know; known before anything is measured.
 
     Raises ``ConfigError`` for a name that cannot be one of files.
@@ -98,6 +99,7 @@ class Evaluator(ABC):
     flip: bool = False
     closed_set: bool = False
     whole_task: bool = False
+    own_size: bool = False
     notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, dataset: FaceDataset | None = None):

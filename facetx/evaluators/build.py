@@ -19,6 +19,7 @@ from facetx.evaluators.builders import (
     synthetic_classification,
     synthetic_pairs,
 )
+from facetx.evaluators.parsing import ParsingEvaluator
 from facetx.evaluators.templates import ijb
 from facetx.registry import Registry, parameters
 
@@ -27,6 +28,7 @@ _TABLE: dict[str, Callable[..., Evaluator]] = {
     "classification": classification,
     "identification": identification,
     "attributes": AttributeEvaluator,
+    "parsing": ParsingEvaluator,
     "lfw": lfw,
     "bin_pairs": bin_pairs,
     "folder_pairs": folder_pairs,
@@ -66,6 +68,11 @@ def build_evaluator(
         )
     evaluator: Evaluator = EVALUATORS.create(name, **given)
     return evaluator
+
+
+def data_size(name: str, size: int) -> int | None:
+    """At which size an evaluator's data set is opened: the model's, or None for the images' own."""
+    return None if getattr(EVALUATORS[name], "own_size", False) else size
 
 
 def args_with_size(registry: Registry[Any], name: str, args: Mapping[str, Any], size: int | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from facetx.data.base import FaceDataset
 from facetx.errors import DataError, some
 from facetx.evaluators.base import HERE, How, Model, backbone_of
-from facetx.evaluators.reading import evaluation_mode, forward_only, mirrored, read_batches
+from facetx.evaluators.reading import answered, evaluation_mode, forward_only, mirrored, read_batches
 from facetx.nn.backbone import Backbone, embed_batch
 from facetx.processes import count, rank, total
 
@@ -60,9 +60,9 @@ def embed_views(
     with evaluation_mode(backbone), forward_only(how):
         for items, batch in read_batches(dataset, backbone, how, indices=wanted[places].tolist()):
             here, places = places[: len(items)], places[len(items) :]
-            out[0, here] = _forward(backbone, batch)
+            out[0, here] = _forward(backbone, batch, how)
             if flip:
-                out[1, here] = _forward(backbone, mirrored(batch))
+                out[1, here] = _forward(backbone, mirrored(batch), how)
             _check_finite(out[:, here], items, dataset)
     out[:, shared] = 0  # another process has them, too
     return total(torch.from_numpy(out)).numpy()
@@ -80,8 +80,9 @@ def _share(items: int, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.i
     return np.concatenate([*mine, np.empty(0, np.int64)]), extra
 
 
-def _forward(backbone: Backbone, batch: Mapping[str, Tensor]) -> Views:
-    return embed_batch(backbone, batch).float().cpu().numpy()
+def _forward(backbone: Backbone, batch: Mapping[str, Tensor], how: How) -> Views:
+    answer = answered(backbone, lambda seen: {"embedding": embed_batch(backbone, seen)}, batch, how)
+    return answer["embedding"].float().cpu().numpy()
 
 
 def _check_finite(part: Views, items: Sequence[int], dataset: FaceDataset) -> None:

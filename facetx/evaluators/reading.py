@@ -1,19 +1,21 @@
 """A data set in batches for a model that is not trained: in order, each image once, checked against the model."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from facetx.data.base import FaceDataset, Sample
-from facetx.data.sample import FIELDS, KEYPOINTS_MIRRORED
+from facetx.data.sample import FIELDS, IGNORED, KEYPOINTS_MIRRORED, Map, move_image
 from facetx.data.workers import Shared, batches_of, read_by
 from facetx.errors import DataError, own_words
 from facetx.evaluators.base import How
 from facetx.nn.backbone import Backbone
+from facetx.nn.compiled import is_compiled
 from facetx.progress import progress
 from facetx.tasks.base import Batch
 
@@ -33,8 +35,13 @@ def read_batches(
     *,
     indices: Sequence[int] | None = None,
     fields: frozenset[str] = frozenset(),
+    resize: bool = False,
 ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
     """The items of each batch and their fields, on the device: ``image`` uint8 (B, 3, H, W), and others (B, ...).
+
+    With ``resize`` images of any shape become the model's squares, and masks keep their own sizes: ``mask`` is as large
+    as the largest of the batch, the others filled up with ``IGNORED`` to the right and below, and ``mask_size`` (B, 2)
+    has their heights and widths.
 
     Long work shows its progress. The global random state is not touched.
 
@@ -44,31 +51,50 @@ def read_batches(
         how: Device, batch size and workers.
         indices: Items, in this order; all by default.
         fields: What is read beside the images.
+        resize: Images may be of any size.
 
     Raises ``DataError`` for an image that is not of the contract's size, or lacks a field.
     """
     order = list(range(len(dataset))) if indices is None else [int(i) for i in indices]
     wanted = {"image", *fields} | ({"keypoints"} if backbone.needs_keypoints else set())
-    device = torch.device(how.device)
+    device, size = torch.device(how.device), backbone.contract.size
+    masks = 0 if "mask" not in wanted else _first_mask(dataset, order) if resize else size**2
     loader: DataLoader[dict[str, Tensor]] = DataLoader(
         _Numbered(dataset),  # type: ignore[arg-type]  # its items are of another type than the batches
         batch_size=how.batch_size,
         sampler=order,
-        collate_fn=Shared(_Stack(dataset, sorted(wanted), backbone.contract.size)),
+        collate_fn=Shared(_Stack(dataset, sorted(wanted), size, resize)),
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else the loader draws a seed from the global state, and training feels it
-        **read_by(how.workers, AHEAD, how.batch_size * (3 + ("mask" in wanted)) * backbone.contract.size**2),
+        **read_by(how.workers, AHEAD, how.batch_size * (3 * size**2 + masks)),
     )
     start = 0
     try:
         with closing(batches_of(loader)) as batches, progress(len(order), dataset.name) as advance:
             for batch in batches:
                 items = order[start : start + len(batch["image"])]
-                yield items, {name: field.to(device, non_blocking=True) for name, field in batch.items()}
+                # Contiguous, as training has them: a compiled network would be compiled anew for other strides.
+                yield items, {name: field.to(device, non_blocking=True).contiguous() for name, field in batch.items()}
                 start += len(items)
                 advance(len(items))
     except DataError as error:  # of a worker, which puts a traceback before it
         raise DataError(own_words(error)) from None
+
+
+def answered(
+    model: nn.Module, ask: Callable[[Mapping[str, Tensor]], dict[str, Tensor]], batch: Mapping[str, Tensor], how: How
+) -> dict[str, Tensor]:
+    """What ``ask`` says of a batch (B, ...), name by name (B, ...).
+
+    A compiled model knows one size and would be compiled anew for the last batch of a data set. So that one is filled
+    up with its last item to ``how.batch_size``, and what is said of these is left out.
+    """
+    count = len(batch["image"])
+    if count == how.batch_size or not is_compiled(model):
+        return ask(batch)
+    more = how.batch_size - count
+    filled = {name: torch.cat([field, field[-1:].expand(more, *field.shape[1:])]) for name, field in batch.items()}
+    return {name: output[:count] for name, output in ask(filled).items()}
 
 
 def mirrored(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -115,17 +141,26 @@ class _Numbered(Dataset[tuple[int, Sample]]):
         return index, self.dataset[index]
 
 
-class _Stack:
-    """Items of one size to a batch of the wanted fields."""
+def _first_mask(dataset: FaceDataset, order: Sequence[int]) -> int:
+    """Pixels of the first mask; 0 where there is none."""
+    return int(np.size(dataset[order[0]].get("mask", ()))) if order else 0
 
-    def __init__(self, dataset: FaceDataset, fields: Sequence[str], size: int):
-        self.dataset, self.fields, self.size = dataset, fields, size
+
+class _Stack:
+    """Items to a batch of the wanted fields; of one size, unless they are resized."""
+
+    def __init__(self, dataset: FaceDataset, fields: Sequence[str], size: int, resize: bool = False):
+        self.dataset, self.fields, self.size, self.resize = dataset, fields, size, resize
 
     def __call__(self, items: list[tuple[int, Sample]]) -> Batch:
+        if self.resize:
+            items = [(index, {**item, "image": _resized(item["image"], self.size)}) for index, item in items]
         for index, item in items:
             self._check(index, item)
-        fields = (name for name in self.fields if name != "image")
+        fields = (name for name in self.fields if name != "image" and not (name == "mask" and self.resize))
         batch = {name: FIELDS[name].batch([item[name] for _, item in items]) for name in fields}
+        if self.resize and "mask" in self.fields:
+            batch |= _padded([np.asarray(item["mask"]) for _, item in items])
         images = torch.from_numpy(np.stack([item["image"] for _, item in items]))
         return {"image": images.permute(0, 3, 1, 2), **batch}  # B H W 3 -> B 3 H W
 
@@ -140,3 +175,16 @@ class _Stack:
         for name in self.fields:
             if name not in item:
                 raise DataError(f"{self.dataset.describe(index)}: {MISSING.get(name, UNKNOWN.format(name))}")
+
+
+def _resized(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    old = image.shape[0], image.shape[1]
+    return image if old == (size, size) else move_image(image, Map.resize(old, (size, size)))
+
+
+def _padded(masks: list[NDArray[np.uint8]]) -> dict[str, Tensor]:
+    sizes = np.array([mask.shape for mask in masks])
+    out = np.full((len(masks), *sizes.max(axis=0)), IGNORED, np.uint8)
+    for place, mask in zip(out, masks):
+        place[: mask.shape[0], : mask.shape[1]] = mask
+    return {"mask": torch.from_numpy(out), "mask_size": torch.from_numpy(sizes)}

@@ -113,7 +113,7 @@ def _own_images(subject: Subject) -> tuple[list[Inputs], str]:
         return [], ""
     part = Part(name=data["name"], args=data.get("args", {}))
     try:
-        found = open_dataset(part, subject.facts.input.size, bool(data.get("crop", False)))
+        found = open_dataset(part, subject.facts.input.size, data.get("crop", False))
         return first_images(found, subject.facts), part.name
     except (FacetxError, OSError):
         return [], ""

@@ -97,7 +97,11 @@ def _facts(graph: Graph, backbone: Backbone, meta: Mapping[str, Any]) -> Facts:
     settings = meta.get("settings", {})
     data = meta.get("data") or {}
     shapes = _shapes(graph, backbone)
+    attributes: tuple[str, ...] = ()
+    classes, colors = tuple(data.get("mask_classes", ())), tuple(map(tuple, data.get("mask_colors", ())))
     if isinstance(graph.model, Task):
+        attributes = graph.model.attribute_names
+        classes, colors = graph.model.mask_classes or classes, graph.model.mask_colors or colors
         task = settings.get("task", {}).get("name") or type(graph.model).__name__.lower()
     else:
         task = "recognition"
@@ -106,8 +110,9 @@ def _facts(graph: Graph, backbone: Backbone, meta: Mapping[str, Any]) -> Facts:
         outputs=shapes,
         input=backbone.contract,
         keypoints=backbone.needs_keypoints,
-        attributes=graph.model.attribute_names if isinstance(graph.model, Task) and "attributes" in shapes else (),
-        mask_classes=tuple(data.get("mask_classes", ())) if "mask" in shapes else (),
+        attributes=attributes if "attributes" in shapes else (),
+        mask_classes=classes if "mask" in shapes else (),
+        mask_colors=colors if "mask" in shapes else (),
         license=meta.get("license"),
         source=Source(
             name=settings.get("name"),

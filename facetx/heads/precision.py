@@ -1,11 +1,13 @@
 """True float32 for the losses, whatever the backbone is computed in."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from facetx.nn.memory import without_autocast
 
 
 @contextmanager
@@ -32,8 +34,8 @@ def true_float32(device: torch.device) -> Iterator[None]:
 
 
 def _no_autocast(kind: str) -> AbstractContextManager:
-    """No autocast on that kind of device; some, such as "meta", never have it."""
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    """No autocast on that kind of device; "meta" has none, but may stand for one that does."""
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else without_autocast()
 
 
 def _by_backend(module: Any) -> Any:

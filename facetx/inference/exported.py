@@ -67,7 +67,9 @@ class ExportedTask(Task):
 
     def __init__(self, backbone: ExportedBackbone):
         super().__init__(backbone)
-        self.attribute_names = backbone.facts.attributes
+        facts = backbone.facts
+        self.attribute_names = facts.attributes
+        self.mask_classes, self.mask_colors = facts.mask_classes, facts.mask_colors
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         raise ConfigError("an exported model cannot be trained; take the run that it was made of")

@@ -81,7 +81,7 @@ def bootstrap_shares(right_a: ArrayLike, right_b: ArrayLike, resamples: int = 10
     outcomes = np.bincount(2 * a.astype(int) + b, minlength=4)  # none, b alone, a alone, both
     drawn = np.random.default_rng(seed).multinomial(len(a), outcomes / len(a), size=resamples)  # (R, 4)
     right = drawn @ np.array([[0, 0], [0, 1], [1, 0], [1, 1]])  # (R, 2): decided rightly by a, by b
-    return _bootstrapped(np.array([a.mean(), b.mean()]), right / len(a))
+    return bootstrapped(np.array([a.mean(), b.mean()]), right / len(a))
 
 
 def bootstrap_tar(
@@ -104,7 +104,7 @@ def bootstrap_tar(
     for tars in drawn:
         chosen = impostor[:, rng.integers(impostor.shape[1], size=impostor.shape[1])]
         tars[:] = _tars(genuine[:, rng.integers(genuine.shape[1], size=genuine.shape[1])], chosen, far)
-    return _bootstrapped(_tars(genuine, impostor, far), drawn)
+    return bootstrapped(_tars(genuine, impostor, far), drawn)
 
 
 def _tars(genuine: Floats, impostor: Floats, far: float) -> Floats:
@@ -112,7 +112,7 @@ def _tars(genuine: Floats, impostor: Floats, far: float) -> Floats:
     return np.array([np.mean(g > thresholds_at(i, [far])[0]) for g, i in zip(genuine, impostor)])
 
 
-def _bootstrapped(found: Floats, drawn: Floats) -> Bootstrapped:
+def bootstrapped(found: Floats, drawn: Floats) -> Bootstrapped:
     """From the numbers of both systems (2,), and those of the resamples (R, 2)."""
     difference = drawn[:, 1] - drawn[:, 0]
     return Bootstrapped(

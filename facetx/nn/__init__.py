@@ -2,7 +2,7 @@
 
 from facetx.nn.attention import Attention
 from facetx.nn.backbone import Backbone, FeatureInfo
-from facetx.nn.biases import AttentionBias, ConvAttention, KeypointBias, LayerBias
+from facetx.nn.biases import AttentionBias, Bias, ConvAttention, KeypointBias, LayerBias, Product, Scores
 from facetx.nn.encoder import Block, DropPath, Encoder, EncoderSizes, Mlp
 from facetx.nn.pooling import ClassToken, FlattenPooling, MeanPooling, Pooling, SequencePooling
 from facetx.nn.positions import LearnedPositions, SinePositions
@@ -13,6 +13,7 @@ __all__ = [
     "Attention",
     "AttentionBias",
     "Backbone",
+    "Bias",
     "Block",
     "ClassToken",
     "ConvAttention",
@@ -30,6 +31,8 @@ __all__ = [
     "Mlp",
     "PatchTokens",
     "Pooling",
+    "Product",
+    "Scores",
     "SequencePooling",
     "SinePositions",
     "StemTokens",

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facetx.nn.biases import Bias, Scores
 from facetx.nn.dropout import Dropout
 
 
@@ -18,7 +19,7 @@ class Attention(nn.Module):
         dropout: On the output, after the last projection.
         attention_dropout: On the attention weights, after the softmax.
 
-    Shapes: x (B, T, D), bias broadcastable to (B, A, T, T) -> (B, T, D).
+    Shapes: x (B, T, D), bias broadcastable to (B, A, T, T), or ``Scores`` -> (B, T, D).
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Attention(nn.Module):
         self.dropout = Dropout(dropout)
         self.attention_dropout = attention_dropout
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, bias: Bias | None = None) -> Tensor:
         B, T, _ = x.shape
         q, k, v = self.qkv(x).view(B, T, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)  # 3 of (B, A, T, d)
-        if bias is not None:
-            bias = bias.to(q.dtype)
         dropout = self.attention_dropout if self.training else 0.0
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale)
+        if isinstance(bias, Scores):
+            x = bias.attend(q, k, v, self.scale, dropout)
+        else:
+            mask = None if bias is None else bias.to(q.dtype)
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scale)
         return self.dropout(self.proj(x.transpose(1, 2).flatten(2)))  # (B, A, T, d) -> (B, T, A * d) -> (B, T, D)

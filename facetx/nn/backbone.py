@@ -77,6 +77,10 @@ class Backbone(nn.Module, ABC):
         """A state dict of this backbone under today's names: those of earlier versions of facetx are renamed."""
         return dict(weights)
 
+    def for_own_size(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict of this backbone for images of another size, with those parts resized that hang on the size."""
+        return dict(weights)
+
 
 def embed_batch(backbone: Backbone, batch: Mapping[str, Tensor]) -> Tensor:
     """The embeddings (B, E) of a batch's ``image``, uint8 (B, 3, H, W), scaled as the contract says, by its

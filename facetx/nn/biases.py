@@ -3,16 +3,68 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from facetx.errors import DataError
+from facetx.errors import ConfigError, DataError
 
-LayerBias = Callable[[int], Tensor | None]
-"""From a layer's index to what is added to its attention scores, broadcastable to (B, heads, T, T)."""
+
+class Scores(ABC):
+    """Scores to be added that are never laid out as (B, heads, T, T): they join the attention's own in its kernel."""
+
+    @abstractmethod
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float) -> Tensor:
+        """``dropout(softmax(scale * Q K^T + these)) V`` of q, k, v (B, A, T, d), the same shape."""
+
+
+Bias = Tensor | Scores
+LayerBias = Callable[[int], Bias | None]
+"""From a layer's index to what is added to its attention scores: a tensor that is broadcastable to (B, heads, T, T), or
+``Scores``."""
+
+
+@dataclass(frozen=True)
+class Product(Scores):
+    """``query key^T``, both (B, A, T, e). Put beside q and k they make one product: no kernel needs to know of them."""
+
+    query: Tensor
+    key: Tensor
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float) -> Tensor:
+        width, wider = v.shape[3], self.query.shape[3]
+        q = torch.cat([q, (self.query / scale).to(q.dtype)], dim=3)
+        k = torch.cat([k, self.key.to(k.dtype)], dim=3)
+        v = F.pad(v, (0, wider))  # fused kernels want all three of one width
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)[..., :width]
+
+
+@dataclass(frozen=True)
+class LookedUp(Scores):
+    """``table[b, i, head, bucket[i, j]]``, looked up within FlexAttention (arXiv 2412.05496), which is compiled.
+
+    Attributes:
+        table: (B, N, A, K).
+        bucket: (N, N) whole numbers below K.
+    """
+
+    table: Tensor
+    bucket: Tensor
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float) -> Tensor:
+        from torch.nn.attention.flex_attention import flex_attention  # slow to import
+
+        if dropout:
+            raise ConfigError("FlexAttention has no dropout of attention weights; leave flex or attention_dropout out")
+        table, bucket = self.table.to(q.dtype), self.bucket
+
+        def mod(score: Tensor, b: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return score + table[b, i, head, bucket[i, j]]
+
+        return flex_attention(q, k, v, score_mod=mod, scale=scale)
 
 
 class AttentionBias(nn.Module, ABC):
@@ -43,15 +95,18 @@ class KeypointBias(AttentionBias):
         side: Tokens a side; the grid is square.
         depth, heads: Of the encoder.
         ratio: Offsets up to this many tokens have a bucket each, those beyond share buckets on a log scale.
+        flex: Look the bias up within FlexAttention where the network is compiled on CUDA, so that a layer keeps its
+            table (B, N, heads, 49) and not (B, heads, N, N).
     """
 
     needs_keypoints = True
     centers: Tensor
     bucket: Tensor
 
-    def __init__(self, side: int, depth: int, heads: int, ratio: float = 1.9):
+    def __init__(self, side: int, depth: int, heads: int, ratio: float = 1.9, flex: bool = False):
         super().__init__()
         self.heads = heads
+        self.flex = flex
         self.buckets = (2 * int(2 * ratio) + 1) ** 2
         self.table = nn.Linear(10, depth * heads * self.buckets)
         nn.init.zeros_(self.table.weight)
@@ -75,10 +130,14 @@ class KeypointBias(AttentionBias):
         index = self.bucket[:, None].expand(B, N, self.heads, N)
         size = self.heads * self.buckets
 
-        def bias_of(layer: int) -> Tensor:
+        flex = self.flex and images.is_cuda and torch.compiler.is_compiling()
+
+        def bias_of(layer: int) -> Bias:
             rows = slice(layer * size, (layer + 1) * size)
             table = F.linear(differences, self.table.weight[rows], self.table.bias[rows])
             table = table.view(B, N, self.heads, self.buckets)
+            if flex:
+                return LookedUp(table, self.bucket)
             return table.gather(3, index).transpose(1, 2)  # (B, N, A, N) -> (B, A, N, N)
 
         return bias_of
@@ -162,6 +221,6 @@ class ConvAttention(AttentionBias):
         patches = patches.contiguous(memory_format=torch.channels_last)  # half the time on a CPU
         x = self.embed(patches).unflatten(0, (-1, N))  # (B, N, dim)
         q, k = (f(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key))  # (B, A, N, d)
-        scores = (q * self.scale) @ k.transpose(2, 3)  # (B, A, N, N)
-        scores = F.pad(scores, (self.prefix, 0, self.prefix, 0))
-        return lambda layer: scores
+        q, k = (F.pad(x, (0, 0, self.prefix, 0)) for x in (q * self.scale, k))
+        product = Product(q, k)
+        return lambda layer: product

@@ -65,6 +65,16 @@ class OperationLog(TorchDispatchMode):
         self._kept.append(tensor)
 
 
+def state_digest(module: nn.Module) -> str:
+    """SHA-256 of a module's state dict: names, types, shapes and bytes, in the order of the names."""
+    hasher = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        raw = tensor.detach().cpu().contiguous()
+        hasher.update(f"{name} {raw.dtype} {tuple(raw.shape)}\n".encode())
+        hasher.update(raw.reshape(-1).view(torch.uint8).numpy())  # any type, bf16 too
+    return hasher.hexdigest()
+
+
 def _tensors(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         yield output

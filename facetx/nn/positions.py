@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -21,7 +22,7 @@ class LearnedPositions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return x + self.positions
+        return x + self.positions.to(x.dtype)
 
 
 class SinePositions(nn.Module):
@@ -43,7 +44,25 @@ class SinePositions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return x + self.positions
+        return x + self.positions.to(x.dtype)
+
+
+def resized_positions(positions: Tensor, prefix: int, grid: tuple[int, int]) -> Tensor:
+    """Learned positions for another number of tokens: bicubic, antialiased, as timm and DeiT (arXiv 2012.12877) do.
+
+    Args:
+        positions: (1, T, D), of T - ``prefix`` tokens in a square.
+        prefix: Tokens before them (a class token), whose positions stay.
+        grid: Tokens down and across, (h, w), that are wanted.
+
+    Returns (1, prefix + h * w, D). Raises ``ValueError`` where the tokens are no square.
+    """
+    side = round((positions.shape[1] - prefix) ** 0.5)
+    if prefix + side * side != positions.shape[1]:
+        raise ValueError(f"{positions.shape[1] - prefix} positions are no square of tokens")
+    before, own = positions[:, :prefix], positions[:, prefix:].unflatten(1, (side, side))  # (1, side, side, D)
+    moved = F.interpolate(own.permute(0, 3, 1, 2).float(), grid, mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([before, moved.to(own.dtype).permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
 def positions_of(

@@ -1,5 +1,7 @@
 """The one transformer of facetx: tokens, attention bias and pooling are exchanged, the rest is shared."""
 
+from collections.abc import Mapping
+
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from facetx.nn.biases import AttentionBias
 from facetx.nn.dropout import Dropout
 from facetx.nn.encoder import Encoder
 from facetx.nn.pooling import Pooling
+from facetx.nn.positions import LearnedPositions, resized_positions
 from facetx.nn.tokens import Tokens
 
 
@@ -66,6 +69,14 @@ class FaceTransformer(Backbone):
         x = self._encoded(images, keypoints)[:, self.pooling.prefix :]
         h, w = self.tokens.grid
         return [rearrange(x, "b (h w) d -> b d h w", h=h, w=w)]
+
+    def for_own_size(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Learned positions are interpolated; tables of a size of their own are not known to be resizable."""
+        name, found = "positions.positions", dict(weights)
+        if name in found and isinstance(self.positions, LearnedPositions):
+            prefix = self.positions.positions.shape[1] - self.tokens.num_tokens
+            found[name] = resized_positions(found[name], prefix, self.tokens.grid)
+        return found
 
     def _encoded(self, images: Tensor, keypoints: Tensor | None) -> Tensor:
         bias = None if self.bias is None else self.bias(images, keypoints)

@@ -171,6 +171,7 @@ def training_panels(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, l
         "training accuracy": [k for k in keys if k.startswith("train/") and k.endswith("/accuracy")],
         "top-1, held-out images": [k for k in keys if k.endswith("/top1")],
         "attributes, held-out images": [k for k in keys if k.endswith(("/accuracy_macro", "/balanced_accuracy"))],
+        "parsing, held-out images": [k for k in keys if k.endswith(("/mean_f1", "/mean_iou"))],
         "verification accuracy": [k for k in keys if not k.startswith("train/") and k.endswith("/accuracy")],
     }
     return [

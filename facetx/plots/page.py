@@ -14,11 +14,14 @@ from PIL import Image
 from facetx.benchmarks.catalog import published
 from facetx.benchmarks.groups import groups_table
 from facetx.benchmarks.suite import Outcome, pairs_of_images, published_table, summary_table, tables
+from facetx.data.base import FaceDataset
 from facetx.evaluators.attributes import AttributeResult
 from facetx.evaluators.identification import IdentificationResult
+from facetx.evaluators.parsing import ParsingResult
 from facetx.evaluators.templates import TemplateResult
 from facetx.evaluators.verification import VerificationResult, folds_table
 from facetx.files import write_file
+from facetx.plots import parsing
 from facetx.plots.attributes import in_words, plot_calibration, plot_radar
 from facetx.plots.figures import plot_ranks, plot_roc, plot_score_histogram, plot_templates
 from facetx.tables import Table
@@ -29,7 +32,8 @@ main { max-width: 1080px; margin: 0 auto; padding: 32px 24px 64px }
 h1 { font-size: 26px; margin: 0 } h2 { font-size: 20px; margin: 0 0 4px } h3 { font-size: 15px; margin: 24px 0 8px }
 section { background: #fff; border: 1px solid #e2e4e8; border-radius: 8px; padding: 20px 24px; margin-top: 20px }
 .quiet { color: #6a7078 }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums } .wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums } .wide { overflow-x: auto; margin: 12px 0 }
+caption { text-align: left; color: #6a7078; padding-bottom: 4px }
 th, td { padding: 5px 14px; text-align: right; border-bottom: 1px solid #e8eaed; white-space: nowrap }
 th:first-child, td:first-child { text-align: left; padding-left: 0 } th { font-weight: 600; color: #6a7078 }
 .warning { background: #fff6e5; border-left: 4px solid #E69F00; padding: 8px 12px; margin: 12px 0 }
@@ -38,6 +42,9 @@ th:first-child, td:first-child { text-align: left; padding-left: 0 } th { font-w
 figure { margin: 0; font-size: 12px; min-width: 0 } figure div { display: flex; gap: 2px; margin-bottom: 4px }
 figure img { width: 50%; min-width: 0; aspect-ratio: 1; border-radius: 3px }
 figure img.whole { width: 100% }
+.masks { grid-template-columns: repeat(auto-fill, minmax(400px, 1fr)) } .masks img { width: 33.3%; aspect-ratio: auto }
+.legend { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px }
+.legend svg { width: 14px; height: 14px; margin-right: 6px; vertical-align: -2px }
 figcaption { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 .wrong b { color: #D55E00 } .right b { color: #009E73 }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 8px 0; font-size: 13px }
@@ -128,6 +135,8 @@ def _other(outcome: Outcome, model: str) -> str:
         plot = _plot(lambda file: plot_ranks(result, file), f"Curve of {outcome.title}")
     elif isinstance(result, AttributeResult):
         plot = _attributes(outcome)
+    elif isinstance(result, ParsingResult):
+        plot = _parsing(outcome)
     beside = f"<div class=own>{_table(published_table([outcome], model))}</div>" if published(outcome.name) else ""
     return (
         f"<section><h2>{escape(outcome.title)}</h2><div class=quiet>{escape(outcome.asks)}</div>{_warnings(outcome)}"
@@ -148,6 +157,30 @@ def _attributes(outcome: Outcome) -> str:
         for item, attribute in result.worst(2 * HARDEST)
     )
     return f"{radar}{curve}<h3>Said most surely, and labeled otherwise</h3><div class=pairs>{worst}</div>"
+
+
+def _parsing(outcome: Outcome) -> str:
+    """The classes as bars; the worst images, and some in even steps, each with its label and what the model says."""
+    result, dataset = outcome.result, outcome.evaluator.dataset
+    legend = "".join(
+        f'<li><svg viewBox="0 0 1 1"><rect width="1" height="1" fill="rgb({red},{green},{blue})"/></svg>'
+        f"{escape(name.replace('_', ' '))}</li>"
+        for name, (red, green, blue) in list(zip(result.classes, result.colors))[1:]
+    )
+    parts = [
+        _plot(lambda file: parsing.plot_classes(result, file), "F1 of each class"),
+        f"<ul class=legend>{legend}</ul>",
+    ]
+    for title, items in (("The lowest F1 of an image", result.worst()), ("In even steps over the set", result.shown())):
+        figures = "".join(_masks(result, dataset, item) for item in items)
+        parts.append(f"<h3>{title}: image, label, and what the model says</h3><div class='pairs masks'>{figures}</div>")
+    return "".join(parts)
+
+
+def _masks(result: ParsingResult, dataset: FaceDataset, item: int) -> str:
+    images = "".join(f'<img alt="" src="{_jpeg(picture)}">' for picture in parsing.triple(result, dataset, item))
+    words, name = parsing.in_words(result, item), escape(dataset.key(item))
+    return f'<figure><div>{images}</div><figcaption title="{name}"><b>{words}</b> {name}</figcaption></figure>'
 
 
 def _pairs(outcome: Outcome) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 
 from facetx.evaluators.attributes import AttributeResult
 from facetx.evaluators.base import Evaluator, Result
+from facetx.evaluators.parsing import ParsingResult
 from facetx.evaluators.verification import PairVerification, VerificationResult
-from facetx.plots.attributes import pictures_of
+from facetx.plots import attributes, parsing
 from facetx.plots.figures import plot_pairs, plot_roc, plot_score_histogram, plot_training
 
 
@@ -23,7 +24,8 @@ def write_pictures(
 
     ``training.png`` of the rows; of results of verification ``roc.png``; for each of their evaluators
     ``<name>_scores.png``, and ``<name>_pairs.png`` with pairs from the surest mistakes to the surest hits; of
-    attributes ``<name>_radar.png``, ``<name>_calibration.png`` and ``<name>_wrong.png``. Results of other kinds have
+    attributes ``<name>_radar.png``, ``<name>_calibration.png`` and ``<name>_wrong.png``; of parsing
+    ``<name>_classes.png``, ``<name>_overlays.png`` and ``<name>_worst.png``. Results of other kinds have
     their curve in ``training.png``.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,10 +45,16 @@ def write_pictures(
             made.append(folder / f"{evaluator.name}_pairs.png")
             plot_sample_pairs(evaluator, of_pairs[evaluator.name], made[-1])
         answer = results.get(evaluator.name)
-        if isinstance(answer, AttributeResult) and evaluator.dataset is not None:
-            for what, draw in pictures_of(answer, evaluator.dataset).items():
-                made.append(folder / f"{evaluator.name}_{what}.png")
-                draw(made[-1])
+        if evaluator.dataset is None:
+            continue
+        pictures = {}
+        if isinstance(answer, AttributeResult):
+            pictures = attributes.pictures_of(answer, evaluator.dataset)
+        elif isinstance(answer, ParsingResult):
+            pictures = parsing.pictures_of(answer, evaluator.dataset)
+        for what, draw in pictures.items():
+            made.append(folder / f"{evaluator.name}_{what}.png")
+            draw(made[-1])
     return made
 
 

@@ -6,10 +6,21 @@ from facetx.registry import Registry
 from facetx.tasks.attributes import Attributes
 from facetx.tasks.base import Task
 from facetx.tasks.joint import Joint
+from facetx.tasks.parsing import Parsing
+from facetx.tasks.parsing_reward import ParsingReward
 from facetx.tasks.recognition import Recognition
+from facetx.tasks.rewards import REWARDS
 
 TASKS: Registry[Callable[..., Task]] = Registry(
-    "task", {"recognition": Recognition, "attributes": Attributes, "joint": Joint}, base=Task
+    "task",
+    {
+        "recognition": Recognition,
+        "attributes": Attributes,
+        "joint": Joint,
+        "parsing": Parsing,
+        "parsing_reward": ParsingReward,
+    },
+    base=Task,
 )
 
-__all__ = ["TASKS", "Attributes", "Joint", "Recognition", "Task"]
+__all__ = ["REWARDS", "TASKS", "Attributes", "Joint", "Parsing", "ParsingReward", "Recognition", "Task"]

@@ -11,9 +11,8 @@ from facetx.data.base import Description
 from facetx.errors import ConfigError
 from facetx.heads.precision import true_float32
 from facetx.nn.backbone import Backbone
-from facetx.processes import count, total
 from facetx.tasks.attribute_losses import attribute_loss
-from facetx.tasks.base import Batch, Task
+from facetx.tasks.base import Batch, Task, share_met
 
 LossName = Literal["bce", "balanced", "focal", "asymmetric"]
 GroupsArg = Literal["regions", "one"] | dict[str, tuple[str, ...]]
@@ -145,6 +144,4 @@ def _groups(names: Sequence[str], groups: str | Mapping[str, Sequence[str]]) -> 
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    known = labels.isfinite()
-    a_process = total(known.sum()) / count()  # so that the mean over processes is that over all known labels
-    return (((logits > 0) == (labels > 0.5)) & known).sum() / a_process.clamp(min=1 / count())
+    return share_met((logits > 0) == (labels > 0.5), labels.isfinite())

@@ -25,12 +25,14 @@ from facetx.data.loader import StepSampler, TrainingItems
 from facetx.data.samplers import SAMPLERS
 from facetx.data.transforms import TRANSFORMS
 from facetx.errors import ConfigError, DataError, some
-from facetx.evaluators import EVALUATORS, Evaluator, build_evaluator
+from facetx.evaluators import EVALUATORS, Evaluator, build_evaluator, data_size
 from facetx.evaluators.classification import Classification
+from facetx.evaluators.parsing import ParsingEvaluator
 from facetx.heads import JointHead
 from facetx.nn.backbone import Backbone
 from facetx.nn.batch_norm import SyncedBatchNorm, sync_batch_norm
 from facetx.nn.device import pick_device
+from facetx.nn.meta import without_values
 from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, layer_rates, parameter_groups
 from facetx.processes import count, rank
 from facetx.tasks import Recognition, Task
@@ -44,7 +46,7 @@ class Run:
     """What ``build`` makes of settings.
 
     ``split`` are the parameters of which this process holds a part alone, by name; the optimizer has these parts.
-    ``outline`` is the backbone without values, where the backbone itself is split.
+    ``outline`` is the task without values, whole, where there are several processes.
     """
 
     settings: Settings
@@ -59,7 +61,7 @@ class Run:
     steps_per_epoch: int
     split: dict[str, nn.Parameter] = field(default_factory=dict)
     spread: nn.Module | None = None
-    outline: Backbone | None = None
+    outline: Task | None = None
 
     @property
     def learner(self) -> nn.Module:
@@ -105,16 +107,21 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     task = build_task(settings.task, settings.head, backbone, dataset.description(), settings.model.freeze)
     if settings.model.init_from is not None and start_from is None:
         start_task_from(task, settings.model.init_from)
+    check_parts_are_independent(task)
+    outline = without_values(task) if count() > 1 else None
+    assert outline is None or isinstance(outline, Task)
     split_heads(task, device)
     task.to(device)
     if settings.train.sync_batch_norm:
         sync_batch_norm(task)
-    outline = split_backbone(backbone, settings.train) if count() > 1 else None
+    split_backbone(backbone, settings.train)
 
     evaluators = [evaluator_of(e, backbone.contract.size) for e in settings.evaluators]
     for part, evaluator in zip(settings.evaluators, evaluators):
         if isinstance(evaluator, Classification):
             evaluator.check(dataset.identities, dataset.num_classes)
+        elif isinstance(evaluator, ParsingEvaluator):
+            evaluator.check(task)
         if not part.allow_overlap:
             check_overlap(dataset, evaluator)
     names = [e.name for e in evaluators]
@@ -161,8 +168,17 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
         steps_per_epoch=steps_per_epoch,
         split=split,
         outline=outline,
-        spread=learner(task, sometimes_still=settings.train.head_first_steps > 0) if count() > 1 else None,
+        spread=learner(task, settings.train) if count() > 1 else None,
     )
+
+
+def check_parts_are_independent(task: Task) -> None:
+    """Raises ``ConfigError`` where several processes would not train as one."""
+    if count() > 1 and not (task.parts_are_independent or isinstance(task, Recognition)):
+        raise ConfigError(
+            f"task {type(task).__name__}: its loss is one of the whole batch, and each of {count()} processes sees a "
+            "part; train in one process, with optim.accumulate where memory is short, or choose a loss of each image"
+        )
 
 
 def check_parts(batch_size: int, accumulate: int) -> None:
@@ -178,8 +194,9 @@ def check_parts(batch_size: int, accumulate: int) -> None:
 
 
 def evaluator_of(part: EvaluatorSettings, size: int) -> Evaluator:
-    """An evaluator and its data set, both of the model's size unless their arguments say another."""
-    dataset = None if part.data is None else open_dataset(part.data, size, part.crop)
+    """An evaluator and its data set, both of the model's size unless their arguments say another, or the evaluator
+    takes images of their own size."""
+    dataset = None if part.data is None else open_dataset(part.data, data_size(part.name, size), part.crop)
     args = check_args(EVALUATORS[part.name], part.args, ("dataset",))
     return build_evaluator(part.name, dataset, args, size)
 

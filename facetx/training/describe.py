@@ -1,18 +1,22 @@
 """What a run will train and what it will cost, in words."""
 
 import torch
-from torch import nn
 
 from facetx.errors import some
 from facetx.nn.freeze import frozen_parts
-from facetx.nn.profile import parameter_count, profile, run_on_meta
-from facetx.processes import count, own
+from facetx.nn.profile import parameter_count, profile
+from facetx.processes import count
 from facetx.training.build import Run
+from facetx.training.memory import foretell, ways_to_fit
+
+COMPILED = {False: "eager", True: "compiled", "blocks": "its blocks compiled"}
+ROOM = 0.92
+"""The share of a card's memory that tensors may take; the rest is CUDA's own, and gaps."""
 
 
 def describe_run(run: Run) -> str:
     """What a run will train, and what it will cost: for --dry-run and the head of a log."""
-    s, p = run.settings, profile(run.outline or run.backbone)
+    s, p = run.settings, profile((run.outline or run.task).backbone)
     besides = parameter_count(run.task) - parameter_count(run.backbone)
     learned = " + ".join(h.name for h in s.head) or s.task.name
     epochs = run.total_steps / run.steps_per_epoch
@@ -26,14 +30,13 @@ def describe_run(run: Run) -> str:
         f"  input       {run.backbone.contract}",
         f"  steps       {run.total_steps:,} of {s.train.batch_size} images: {epochs:.2f} epochs of "
         f"{run.steps_per_epoch:,}",
-        f"  memory      about {memory_estimate(run) / 2**20:,.0f} MiB on {run.device} for weights, gradients, "
-        f"optimizer and activations",
+        f"  memory      {memory(run)}",
         *(
             [f"  processes   {count()}, {s.train.batch_size // count()} images each; {s.train.parallel}"]
             if count() > 1
             else []
         ),
-        f"  precision   {run.precision} on {run.device}, {'compiled' if s.train.compile else 'eager'}",
+        f"  precision   {run.precision} on {run.device}, {COMPILED[s.train.compile]}",
     ]
     return "\n".join(lines)
 
@@ -50,24 +53,17 @@ def what_is_trained(run: Run) -> str:
     )
 
 
-def memory_estimate(run: Run) -> int:
-    """Bytes: fp32 weights, their gradients, the optimizer's state, and what a backward pass keeps.
-
-    The last is counted on one image without values, so nothing is allocated; a fused kernel may keep less.
-    """
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if not isinstance(tensor, nn.Parameter):
-            kept[id(tensor)] = tensor.numel() * tensor.element_size()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        output = run_on_meta(run.outline or run.backbone)
-    del output
-    copies = 2 + {"sgd": 1}.get(run.settings.optim.name, 2)
-    weights = sum(4 * own(q).numel() * (copies if q.requires_grad else 1) for q in run.task.parameters())
-    batch = run.settings.train.batch_size // count() // run.settings.optim.accumulate
-    activations = batch * sum(kept.values()) // (2 if run.precision == "bf16" else 1)
-    logits = 3 * 4 * batch * run.dataset.num_classes
-    return weights + activations + logits
+def memory(run: Run) -> str:
+    """How much memory of the device it will take, and where that has less, what to set."""
+    need = foretell(run)
+    text = (
+        f"about {need.total / 2**20:,.0f} MiB on {run.device}: {need.state / 2**20:,.0f} of weights and optimizer, "
+        f"{need.step / 2**20:,.0f} at the height of a step{'' if need.whole else ', without the head'}"
+    )
+    if run.device.type != "cuda":
+        return text
+    room = torch.cuda.get_device_properties(run.device).total_memory
+    if need.total <= ROOM * room:
+        return text
+    ways = "; ".join(ways_to_fit(run, int(ROOM * room))) or "a smaller train.batch_size"
+    return f"{text}; that is too much for the {room / 2**30:.1f} GiB there, so set {ways}"

@@ -18,6 +18,8 @@ from facetx.errors import ConfigError, DataError, FacetxError, own_words, some
 from facetx.evaluators import Evaluator, How, Result
 from facetx.files import write_file
 from facetx.logs import log_in_notebook
+from facetx.nn.compiled import compile_network
+from facetx.nn.device import only_deterministic
 from facetx.optim import MovingAverage, averaged
 from facetx.processes import EVERY_PROCESS, ProcessError, agreed, count, is_first
 from facetx.training.build import Run, build
@@ -79,6 +81,7 @@ def train(
     if start_from:
         check_changes(start_from, settings, with_changes)
     torch.set_float32_matmul_precision("high")
+    only_deterministic(settings.train.deterministic)
     run = build(settings, start_from)
     log.info("the run:\n%s", describe_run(run))
     ema = MovingAverage(run.task.published(), settings.optim.ema) if settings.optim.ema else None
@@ -96,8 +99,7 @@ def train(
         log.warning("all %d steps are done already", run.total_steps)
         return outcome
     open_data(run)
-    if settings.train.compile:
-        run.backbone.compile()
+    compile_network(run.backbone, settings.train.compile)
     loader = training_loader(run.items, run.sampler(start), settings.data.workers, pin_memory=run.device.type == "cuda")
     if is_first():
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,6 @@ from facetx.config.settings import TrainSettings
 from facetx.errors import ConfigError
 from facetx.heads import ClassCenterHead
 from facetx.nn.backbone import Backbone
-from facetx.nn.meta import without_values
 from facetx.optim import MovingAverage, gradient_norm
 from facetx.processes import count, from_first, is_split, mesh, own, total
 from facetx.tasks import Task
@@ -30,20 +29,18 @@ def split_heads(task: Task, device: torch.device) -> None:
             module.split(device)
 
 
-def split_backbone(backbone: Backbone, settings: TrainSettings) -> Backbone | None:
+def split_backbone(backbone: Backbone, settings: TrainSettings) -> None:
     """Leaves each process a part of each of the backbone's weights, where the settings say so; they are put together
-    block by block while they are needed. Returns the backbone's outline, without values; None where it stays whole.
+    block by block while they are needed.
 
     Raises ``ConfigError`` for what it does not go with.
     """
-    if settings.parallel != "fsdp":
-        return None
+    if settings.parallel != "fsdp" or count() == 1:
+        return
     if settings.head_first_steps:
         raise ConfigError("train.parallel: fsdp splits no backbone that is held still; set train.head_first_steps: 0")
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    outline = without_values(backbone)
-    assert isinstance(outline, Backbone)
     over = mesh(next(backbone.parameters()).device.type)
     blocks = max((m for m in backbone.modules() if isinstance(m, nn.ModuleList | nn.Sequential)), key=len, default=())
     for block in blocks:
@@ -51,22 +48,22 @@ def split_backbone(backbone: Backbone, settings: TrainSettings) -> Backbone | No
             fully_shard(block, mesh=over)
     fully_shard(backbone, mesh=over)
     register_fsdp_forward_method(backbone, "features")
-    return outline
 
 
-def learner(task: Task, sometimes_still: bool = False) -> nn.Module:
+def learner(task: Task, settings: TrainSettings) -> nn.Module:
     """What computes the loss of this process's images, so that the gradients become those of all: the task, or
     DistributedDataParallel around it, where several processes have the same weights.
 
     Args:
         task: Whose split parameters are left out; each has its gradient already.
-        sometimes_still: Whether parts of it are held still at first, and have no gradient then.
+        settings: Whether the backbone is held still at first.
     """
     split = [name for name, parameter in task.named_parameters() if is_split(parameter)]
     if count() == 1 or not any(p.requires_grad and not is_split(p) for p in task.parameters()):
         return task
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(task, split)
-    replica = DistributedDataParallel(task, find_unused_parameters=sometimes_still)
+    without_gradient = task.leaves_out or settings.head_first_steps > 0
+    replica = DistributedDataParallel(task, find_unused_parameters=without_gradient)
     # They are equal on all by themselves, but for batch norm's, of which the first process's are published.
     replica.broadcast_buffers = False
     return replica

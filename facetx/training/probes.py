@@ -8,7 +8,7 @@ from facetx.data.cache import Cached
 from facetx.data.loader import Batch
 from facetx.data.sample import collate
 from facetx.errors import ConfigError, DataError, is_resource
-from facetx.evaluators import Evaluator, How
+from facetx.evaluators import Evaluator, How, predictions
 from facetx.evaluators.embedding import embed_views
 from facetx.nn.backbone import embed_batch
 from facetx.training.build import Run
@@ -66,6 +66,9 @@ def try_evaluator(run: Run, evaluator: Evaluator) -> None:
     first = int(evaluator.terms().items[0])
     how = How(run.device, amp=run.precision == "bf16")
     try:
-        embed_views(run.backbone, evaluator.dataset, how, indices=[first], flip=False)
+        if evaluator.own_size:
+            next(predictions(run.task, evaluator.dataset, how, indices=[first], resize=True))
+        else:
+            embed_views(run.backbone, evaluator.dataset, how, indices=[first], flip=False)
     except DataError as error:
         raise DataError(f"evaluator {evaluator.name}: {error}") from error

@@ -1,8 +1,10 @@
 """``timm:`` and ``torchvision:`` names: one of each kind that the field compares with."""
 
 import inspect
+import re
 
 import pytest
+import safetensors.torch
 import timm
 import torch
 from torchvision import models
@@ -93,6 +95,7 @@ def test_names_with_a_prefix_are_known_and_their_arguments_can_be_checked():
         "embedding_dim",
         "dropout",
         "pretrained",
+        "sha256",
         "options",
     }
 
@@ -128,6 +131,25 @@ def test_pretrained_weights_bring_their_contract(monkeypatch):
         contract = BACKBONES.create("timm:resnet18", pretrained=True).contract
     assert contract.mean == pytest.approx((123.675, 116.28, 103.53))
     assert contract.std == pytest.approx((58.395, 57.12, 57.375))
+
+
+def test_a_stated_hash_keeps_a_run_to_its_weights(monkeypatch, tmp_path, caplog):
+    """The weights come from a file here, as they come from timm's cache elsewhere."""
+    caplog.set_level("INFO")
+    safetensors.torch.save_model(timm.create_model("test_resnet"), tmp_path / "weights.safetensors")
+    options = {"pretrained_cfg_overlay": {"file": str(tmp_path / "weights.safetensors")}}
+
+    def build(**args):
+        return BACKBONES.create("timm:test_resnet", image_size=64, pretrained=True, options=options, **args)
+
+    model = build()
+    (said,) = re.findall(r"SHA-256 ([0-9a-f]{64}); model.args.sha256 keeps", caplog.text)
+    again = build(sha256=said)
+    assert all(torch.equal(v, again.trunk.state_dict()[k]) for k, v in model.trunk.state_dict().items())
+
+    safetensors.torch.save_model(timm.create_model("test_resnet"), tmp_path / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=rf"sha256 is {said}: they are other weights than before"):
+        build(sha256=said)
 
 
 def test_frozen_blocks_of_a_vit():

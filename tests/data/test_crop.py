@@ -1,7 +1,13 @@
 import numpy as np
+import pytest
 
 from facetx.data import FaceDataset
-from facetx.data.crop import Cropped
+from facetx.data.align import template
+from facetx.data.base import Wrapped
+from facetx.data.crop import FACE, Aligned, Cropped
+from facetx.data.sample import Map, moved
+from facetx.data.synthetic.faces import SyntheticFaces
+from facetx.errors import DataError
 
 
 class Tall(FaceDataset):
@@ -29,3 +35,36 @@ def test_it_is_resized_to_the_size_that_is_asked_for():
     sample = Cropped(Tall(), 8)[0]
     assert np.argwhere(sample["mask"]).tolist() == [[2, 2], [2, 3], [3, 2], [3, 3]]
     np.testing.assert_allclose(sample["keypoints"] * 8, np.full((5, 2), 3.0), atol=1e-6)
+
+
+class Turned(Wrapped):
+    """Images turned and moved in a frame that is not square."""
+
+    def __getitem__(self, index):
+        turn = 0.5 * np.array([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]])
+        return moved(self.dataset[index], Map(np.column_stack([turn, (60.0, 10.0)]), (112, 112), (90, 140)))
+
+
+def test_a_face_is_cut_out_upright_with_all_that_lies_on_it():
+    drawn = SyntheticFaces(3, 1)
+    aligned, plain = Aligned(Turned(drawn), 200), Aligned(drawn, 200)
+    for index in range(3):
+        item, same = aligned[index], plain[index]
+        assert item["image"].shape == (200, 200, 3)
+        goal = (template(200) + 0.5 - 100) * FACE + 100
+        assert np.abs(item["keypoints"] * 200 - goal).mean() < 8  # they lie about the template, as faces do
+        np.testing.assert_allclose(item["keypoints"], same["keypoints"], atol=1e-4)
+        eyes = [np.argwhere(item["mask"] == c).mean(0)[::-1] + 0.5 for c in (4, 5)]
+        np.testing.assert_allclose(eyes, item["keypoints"][:2] * 200, atol=6)
+        middle = np.s_[60:150, 60:140]
+        assert (item["mask"][middle] == same["mask"][middle]).mean() > 0.9
+    assert Aligned(Turned(drawn), None)[0]["image"].shape == (90, 90, 3)
+
+
+def test_without_keypoints_no_face_is_cut_out():
+    class Bare(Wrapped):
+        def __getitem__(self, index):
+            return {"image": np.zeros((8, 8, 3), np.uint8), "label": 0}
+
+    with pytest.raises(DataError, match="has no keypoints to align the face by"):
+        Aligned(Bare(SyntheticFaces(1, 1)), 8)[0]

@@ -19,7 +19,7 @@ from facetx.data.loader import StepSampler, TrainingItems, training_loader
 from facetx.data.samplers import Shuffled
 from facetx.data.sets.folder import ImageFolder
 from facetx.data.workers import WorkerError, batches_of
-from facetx.errors import DataError
+from facetx.errors import DataError, is_resource
 from facetx.evaluators import How
 from facetx.evaluators.reading import read_batches
 from facetx.files import read_file
@@ -123,6 +123,18 @@ def test_what_the_machine_lacks_is_no_damaged_image(error, count):
     with pytest.raises(type(error)) as caught:
         list(batches_of(loader(Items(lack), count=count)))
     assert not isinstance(caught.value, DataError)
+    assert is_resource(caught.value)
+
+
+@pytest.mark.parametrize("name", [None, "a b.png", "it's.png", "x: 'y'"])
+def test_an_error_of_the_system_comes_out_of_a_worker_whole(name):
+    def refused(index):
+        raise PermissionError(13, "Permission denied", *([] if name is None else [name]))
+
+    with pytest.raises(PermissionError) as caught:
+        list(batches_of(loader(Items(refused), count=1)))
+    told = (caught.value.errno, caught.value.strerror, caught.value.filename)
+    assert told == (13, "Permission denied", name)
 
 
 def test_nor_is_it_while_an_image_is_decoded(monkeypatch):

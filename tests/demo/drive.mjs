@@ -27,7 +27,14 @@ async function open(context = browser, prepare = "") {
   return page;
 }
 
-const shown = (page) => page.$$eval("#bars li", (rows) => Object.fromEntries(rows.map((row) => [row.dataset.name, Number(row.dataset.probability)])));
+const shown = (page) => page.$$eval("#bars li:not(.part)", (rows) => Object.fromEntries(rows.map((row) => [row.dataset.name, Number(row.dataset.probability)])));
+const parts = (page) => page.$$eval("#bars li.part", (rows) => Object.fromEntries(rows.map((row) => [row.dataset.name, Number(row.dataset.share)])));
+// The colors over the middles of 8 x 8 squares of the picture, red, green, blue and how much is seen.
+const cover = (page) => page.$eval("#mask", (mask) => {
+  const at = (i) => Math.floor(((i + 0.5) * mask.width) / 8);
+  const context = mask.getContext("2d");
+  return mask.hidden ? null : [...Array(64).keys()].map((i) => Array.from(context.getImageData(at(i % 8), at(Math.floor(i / 8)), 1, 1).data));
+});
 const paused = (page) => page.$eval("#stage", (stage) => stage.classList.contains("paused"));
 const read = (page) => page.waitForFunction(() => document.querySelector("#summary").textContent.startsWith("Likely") || document.querySelector("#summary").textContent.startsWith("No attribute"));
 
@@ -54,6 +61,9 @@ await page.locator("#align-label").click();
 await page.waitForFunction(() => document.querySelector("#facts").textContent.includes("Not looked for"));
 told.picture = await shown(page);
 told.details = await page.textContent("#facts");
+told.parts = await parts(page);
+told.cover = await cover(page);
+await shoot(page, "picture");
 await page.locator("#align-label").click();
 
 // The camera: it is live, a double click pauses it, another resumes it; the space bar does so too.
@@ -61,7 +71,7 @@ await page.click("#toggle");
 await page.waitForSelector("#stage.found.live-camera");
 await page.waitForFunction(() => document.querySelector("#pause").textContent === "Pause");
 const reads = await page.evaluate(async () => {
-  const row = document.querySelector("#bars li");
+  const row = document.querySelector("#bars li:not(.part)");
   let count = 0;
   const observer = new MutationObserver(() => count++);
   observer.observe(row, { attributes: true, attributeFilter: ["data-probability"] });
@@ -69,6 +79,7 @@ const reads = await page.evaluate(async () => {
   return count;
 });
 told.rate = reads / 2;
+told.liveCover = (await cover(page)).some(([, , , seen]) => seen > 0);
 await shoot(page, "live");
 await page.dblclick("#stage");
 told.paused = await paused(page);
@@ -132,8 +143,8 @@ told.read = await noCamera.evaluate(async () => {
   const image = new ImageData(about.size, about.size);
   image.data.forEach((_, i) => (image.data[i] = i % 4 === 3 ? 255 : (i * 7 + (i >> 6) * 13) % 256));
   const pixels = Array.from(image.data);
-  const { embedding, probabilities } = await reader.ask("read", { image, face: null });
-  return { pixels, embedding, probabilities };
+  const { embedding, probabilities, mask } = await reader.ask("read", { image, face: null });
+  return { pixels, embedding, probabilities, classes: Array.from(mask.classes) };
 });
 
 // The warp onto the template, of points that are given.
@@ -146,6 +157,26 @@ told.warped = await noCamera.evaluate(async () => {
   const matrix = similarity(points, target);
   const out = warp(image, matrix, 24);
   return { matrix, image: Array.from(image.data), out: Array.from(out.data), points, target };
+});
+// The mask of a face that lies turned in a picture: drawn where it was taken from.
+told.turned = await noCamera.evaluate(async () => {
+  const { similarity } = await import("./align.js");
+  const { drawMask } = await import("./masks.js");
+  const source = [[60, 40], [90, 70], [55, 75], [40, 60], [70, 90]];
+  const target = source.map(([x, y]) => [(x - y) / 3 + 20, (x + y) / 3 - 14]); // a turn by 45 degrees, made smaller
+  const [a, b, x, y] = similarity(source, target);
+  const classes = new Uint8Array(64 * 64);
+  for (let row = 24; row < 32; row++) classes.fill(2, row * 64 + 16, row * 64 + 24); // its middle is (20, 28)
+  const canvas = new OffscreenCanvas(200, 200);
+  drawMask(canvas, { classes, width: 64, height: 64 }, [[0, 0, 0], [1, 1, 1], [200, 100, 50]], { matrix: [a, b, x, y], size: 64 }, [20, 10, 100]);
+  const { data } = canvas.getContext("2d").getImageData(0, 0, 200, 200);
+  let [sum, across, down] = [0, 0, 0];
+  for (let i = 0; i < 200 * 200; i++) {
+    sum += data[4 * i + 3];
+    across += data[4 * i + 3] * ((i % 200) + 0.5);
+    down += data[4 * i + 3] * (Math.floor(i / 200) + 0.5);
+  }
+  return { matrix: [a, b, x, y], middle: [across / sum, down / sum], area: sum / 153 };
 });
 await browser.close();
 console.log(JSON.stringify(told));

@@ -1,4 +1,4 @@
-"""A small model of both kinds of answers, as an exported ONNX file; and stand-ins for npm's packages.
+"""A small model of all kinds of answers, as an exported ONNX file; and stand-ins for npm's packages.
 
 It is a plugin of the tests beside it, and is imported by them too, so PYTEST_DONT_REWRITE.
 """
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from facetx.benchmarks.receipts import Receipt
 from facetx.benchmarks.results import write_result
 from facetx.contract import InputContract
+from facetx.data.mask_classes import LAPA
 from facetx.data.synthetic.traits import ATTRIBUTES
 from facetx.demo.packages import PACKAGES
 from facetx.evaluators.verification import VerificationResult
@@ -23,9 +24,11 @@ WEIGHTS = "5a" * 32
 FACTS = {
     "format": 1,
     "task": "joint",
-    "outputs": {"embedding": [24], "attributes": [len(ATTRIBUTES)]},
+    "outputs": {"embedding": [24], "attributes": [len(ATTRIBUTES)], "mask": [len(LAPA), 64, 64]},
     "input": InputContract(size=64).as_dict(),
     "attributes": list(ATTRIBUTES),
+    "mask_classes": list(LAPA),
+    "mask_colors": [[25 * k, 250 - 25 * k, 255 if k % 2 else 0] for k in range(len(LAPA))],
     "license": "MIT",
     "source": {"name": "small_faces", "step": 3},
     "weights": WEIGHTS,
@@ -35,8 +38,9 @@ FACTS = {
 }
 
 
-class Both(nn.Module):
-    """uint8 images (B, 3, 64, 64) -> embeddings (B, 24) and logits of the attributes (B, A)."""
+class Answers(nn.Module):
+    """uint8 images (B, 3, 64, 64) -> embeddings (B, 24), logits of the attributes (B, A), and those of the classes
+    (B, M, 64, 64), which are the same in each square of 8 pixels a side."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,10 +48,12 @@ class Both(nn.Module):
         self.trunk = nn.Sequential(nn.Conv2d(3, 8, 5, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
         self.embedding = nn.Linear(128, 24)
         self.attributes = nn.Linear(24, len(ATTRIBUTES))
+        self.mask = nn.Sequential(nn.AvgPool2d(8), nn.Conv2d(3, len(LAPA), 1), nn.Upsample(scale_factor=8))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        embedding = self.embedding(self.trunk(self.contract(image)))
-        return embedding, 8 * self.attributes(embedding)
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        scaled = self.contract(image)
+        embedding = self.embedding(self.trunk(scaled))
+        return embedding, 8 * self.attributes(embedding), self.mask(scaled)
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Exported:
     """The file, and the network that it was made of."""
 
     path: Path
-    network: Both
+    network: Answers
 
 
 @pytest.fixture(scope="session")
@@ -63,13 +69,13 @@ def exported(tmp_path_factory) -> Exported:
     pytest.importorskip("onnxscript", reason="needs the extra 'export'")
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
     torch.manual_seed(0)
-    network = Both().eval()
+    network = Answers().eval()
     torch.onnx.export(
         network,
         (torch.zeros(2, 3, 64, 64, dtype=torch.uint8),),
         str(path),
         input_names=["image"],
-        output_names=["embedding", "attributes"],
+        output_names=["embedding", "attributes", "mask"],
         dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
         external_data=False,
         dynamo=True,

@@ -17,6 +17,7 @@ from PIL import Image
 from small_page import FACTS, scored, write_result_file
 
 from facetx.data.align import similarity, warp
+from facetx.data.mask_classes import LAPA
 from facetx.data.synthetic.faces import render_face
 from facetx.demo import build_site, find_packages, make_server, read_model
 from facetx.errors import DataError
@@ -93,14 +94,14 @@ def told(exported, pictures, playwright, pages_packages, tmp_path_factory) -> di
 
 
 def asked(exported, image):
-    """The network's embedding and probabilities of a uint8 image (H, W, 3)."""
+    """The network's embedding, probabilities, and class of each pixel, of a uint8 image (H, W, 3)."""
     with torch.no_grad():
-        embedding, logits = exported.network(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
-    return embedding[0].numpy(), logits[0].sigmoid().numpy()
+        embedding, logits, mask = exported.network(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
+    return embedding[0].numpy(), logits[0].sigmoid().numpy(), mask[0].argmax(dim=0).numpy()
 
 
 def test_probabilities_of_a_picture_are_those_of_pytorch(told, exported, pictures):
-    _, expected = asked(exported, np.array(Image.open(pictures["crop"])))
+    _, expected, _ = asked(exported, np.array(Image.open(pictures["crop"])))
     assert list(told["picture"]) != FACTS["attributes"]  # the page has them by region, the likely ones first
     assert np.ptp(expected) > 0.5
     assert np.allclose([told["picture"][name] for name in FACTS["attributes"]], expected, atol=1e-3)
@@ -108,12 +109,37 @@ def test_probabilities_of_a_picture_are_those_of_pytorch(told, exported, picture
 
 def test_embeddings_are_those_of_pytorch_with_the_mirror_as_the_calibration_has_it(told, exported):
     image = np.array(told["read"]["pixels"], np.uint8).reshape(64, 64, 4)[..., :3]
-    one, expected = asked(exported, image)
-    other, _ = asked(exported, image[:, ::-1])
+    one, expected, _ = asked(exported, image)
+    other, _, _ = asked(exported, image[:, ::-1])
     assert not np.allclose(one, other, atol=1e-2)
     unit = (one + other) / np.linalg.norm(one + other)
     assert np.allclose(told["read"]["embedding"], unit, atol=1e-5)
     assert np.allclose(told["read"]["probabilities"], expected, atol=1e-5)
+
+
+def test_masks_are_those_of_pytorch_and_lie_over_the_picture_in_their_colors(told, exported, pictures):
+    image = np.array(told["read"]["pixels"], np.uint8).reshape(64, 64, 4)[..., :3]
+    np.testing.assert_array_equal(np.reshape(told["read"]["classes"], (64, 64)), asked(exported, image)[2])
+    classes = asked(exported, np.array(Image.open(pictures["crop"])))[2]
+    share = np.bincount(classes.ravel(), minlength=len(LAPA)) / classes.size
+    assert (share > 0).sum() > 2
+    assert list(told["parts"]) == list(LAPA[1:])
+    assert np.allclose(list(told["parts"].values()), share[1:], atol=1e-6)
+    seen = np.array(told["cover"]).reshape(8, 8, 4)
+    middles = classes[4::8, 4::8]
+    assert (seen[middles == 0] == 0).all()
+    over = middles > 0
+    assert (seen[over, 3] == round(0.6 * 255)).all()
+    assert np.abs(seen[over, :3] - np.array(FACTS["mask_colors"])[middles[over]]).max() <= 2
+    assert told["liveCover"]
+
+
+def test_the_mask_of_a_turned_face_lies_where_the_face_is(told):
+    a, b, x, y = told["turned"]["matrix"]
+    inverse = np.linalg.inv([[a, -b, x], [b, a, y], [0, 0, 1]])
+    across, down, _ = inverse @ [20, 28, 1]
+    assert told["turned"]["middle"] == pytest.approx([2 * (across - 20), 2 * (down - 10)], abs=0.3)
+    assert told["turned"]["area"] == pytest.approx(64 * 4 / (a * a + b * b), rel=0.1)
 
 
 def test_the_model_runs_on_threads_and_asks_nobody_else(told):

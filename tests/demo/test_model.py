@@ -8,6 +8,7 @@ from small_page import FACTS, say, scored, write_result_file
 
 from facetx.contract import InputContract
 from facetx.data.align import template
+from facetx.data.mask_classes import LAPA, colors_of
 from facetx.demo.calibration import calibration
 from facetx.demo.model import label, read_model
 from facetx.errors import CheckpointError, DataError
@@ -22,6 +23,19 @@ def test_each_attribute_stands_in_its_region_with_its_place_in_the_output(export
     assert told["Smiling"][0] == "Whole face"
     assert told["Eyeglasses"][0] == "Eyes"
     assert label("5_o_Clock_Shadow") == "5 o'clock shadow"
+
+
+def test_each_class_has_its_words_and_its_color(exported, tmp_path):
+    classes = read_model(exported.path).about["classes"]
+    assert [one["name"] for one in classes] == FACTS["mask_classes"]
+    assert [one["color"] for one in classes] == FACTS["mask_colors"]
+    assert classes[2]["label"] == "Left brow"
+    assert [label(name) for name in ("l_brow", "r_eye", "l_lip", "ear_r", "neck_l", "eye_g")] == [
+        *("Left brow", "Right eye", "Lower lip", "Earring", "Necklace", "Glasses")
+    ]
+    plain = {**FACTS, "mask_colors": []}
+    colors = [one["color"] for one in read_model(say(tmp_path / "m.onnx", plain, exported.path)).about["classes"]]
+    assert colors == [list(color) for color in colors_of(LAPA)]
 
 
 def test_the_page_knows_name_size_template_and_weights(exported):
@@ -46,7 +60,8 @@ def test_faces_of_another_alignment_are_not_warped(exported, tmp_path):
     [
         ({}, "does not say what it expects"),
         ({**FACTS, "input": {"size": 64, "color": "HSV"}}, "input.color: Input should be 'RGB' or 'BGR'"),
-        ({**FACTS, "outputs": {"mask": [19, 64, 64]}}, "gives mask; the page shows embeddings and attributes"),
+        ({**FACTS, "outputs": {"depth": [64, 64]}}, "gives depth; the page shows embeddings, attributes and masks"),
+        ({**FACTS, "outputs": {"mask": [19, 64, 64]}}, r"11 names for masks of shape \[19, 64, 64\]"),
         ({**FACTS, "attributes": ["Young"]}, r"1 names for attributes of shape \[28\]"),
         ({**FACTS, "outputs": ["embedding"]}, "python scripts/export.py RUN --to onnx"),
     ],

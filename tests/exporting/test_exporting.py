@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import ByPlace
 from torch import nn
 
 import facetx
@@ -69,7 +70,11 @@ def meta_of_traits():
         "step": 7,
         "license": "MIT",
         "settings": {"name": "traits", "seed": 3, "task": {"name": "traits"}, "model": {"name": "vit_p8s8_tiny"}},
-        "data": {"attributes": list(SyntheticFaces(identities=2).attribute_names), "mask_classes": ["a", "b", "c"]},
+        "data": {
+            "attributes": list(SyntheticFaces(identities=2).attribute_names),
+            "mask_classes": ["a", "b", "c"],
+            "mask_colors": [[0, 0, 0], [9, 8, 7], [255, 1, 2]],
+        },
     }
 
 
@@ -124,6 +129,7 @@ def test_the_file_says_what_it_is_and_nothing_of_the_machine(traits, onnx_file):
         "keypoints": False,
         "attributes": list(traits.model.attribute_names),
         "mask_classes": ["a", "b", "c"],
+        "mask_colors": [[0, 0, 0], [9, 8, 7], [255, 1, 2]],
         "license": "MIT",
         "source": {"name": "traits", "step": 7, "seed": 3, "model": "vit_p8s8_tiny"},
         "weights": weights_digest(backbone),
@@ -170,6 +176,21 @@ def test_results_and_receipts_are_those_of_the_run_but_for_what_ran_it(traits, o
     assert dataclasses.replace(second, versions=first.versions) == first
     kept, other = (EmbeddingCache.key(m.backbone, faces, [0, 1], "cpu", True, False) for m in (traits, exported))
     assert other == {**kept, "runtime": "onnxruntime"}  # so neither is answered with the other's embeddings
+
+
+def test_masks_are_those_of_pytorch_and_so_is_what_is_said_of_them(tmp_path):
+    faces = SyntheticFaces(identities=10, images_per_identity=2, size=48)
+    model = FaceModel(ByPlace(faces), "cpu")
+    written = export(model, tmp_path / "masks.onnx")
+    assert written.facts.outputs == {"mask": (11, 32, 32)}
+    assert written.facts.mask_classes == faces.mask_classes
+    assert written.facts.mask_colors == faces.description().mask_colors
+    exported = facetx.load_model(tmp_path / "masks.onnx")
+    images = [faces[i]["image"] for i in range(3)]
+    np.testing.assert_allclose(exported.predict(images)["mask"], model.predict(images)["mask"], atol=1e-4)
+    a, b = (m.evaluate("parsing", faces) for m in (model, exported))
+    np.testing.assert_array_equal(a.counts, b.counts)
+    assert {**a.as_dict(), "colors": a.colors} == {**b.as_dict(), "colors": b.colors}
 
 
 def test_keypoints_are_the_second_input(tmp_path):

@@ -7,10 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import copied
+from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from facetx.backbones import BACKBONES
 from facetx.contract import InputContract
+from facetx.errors import ConfigError
 from facetx.nn import (
     Attention,
     ClassToken,
@@ -26,9 +29,9 @@ from facetx.nn import (
     SinePositions,
     StemTokens,
 )
-from facetx.nn.biases import product_buckets
+from facetx.nn.biases import LookedUp, product_buckets
 from facetx.nn.necks import bottleneck_neck, init_linear, linear_neck
-from facetx.nn.positions import positions_of
+from facetx.nn.positions import positions_of, resized_positions
 
 
 def test_attention_is_the_textbooks():
@@ -225,24 +228,76 @@ def test_keypoint_bias_one_entry_at_a_time():
                     assert got[head, i, j] == pytest.approx(expected, abs=1e-5)
 
 
+def looked_up(device, learns):
+    """A layer's bias of two images, within the kernel and laid out, with q, k and v."""
+    bias = KeypointBias(side=7, depth=1, heads=2).to(device)
+    torch.nn.init.normal_(bias.table.weight)
+    bias.requires_grad_(learns)
+    images, keypoints = torch.zeros(2, 3, 9, 9, device=device), torch.rand(2, 5, 2, device=device)
+    dense = bias(images, keypoints)(0)
+    table = F.linear((bias.centers - keypoints[:, None]).flatten(2), bias.table.weight, bias.table.bias)
+    qkv = [torch.randn(2, 2, 49, 16, device=device, requires_grad=learns) for _ in range(3)]
+    return bias, LookedUp(table.view(2, 49, 2, 49), bias.bucket), dense, qkv
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+def test_keypoint_bias_looked_up_in_the_kernel_is_the_same_attention():
+    _, inside, dense, qkv = looked_up("cpu", learns=False)  # FlexAttention has no backward pass on a CPU
+    expected = F.scaled_dot_product_attention(*qkv, attn_mask=dense, scale=0.3)
+    torch.testing.assert_close(inside.attend(*qkv, scale=0.3, dropout=0.0), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ConfigError, match="no dropout of attention weights"):
+        inside.attend(*qkv, scale=0.3, dropout=0.1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_keypoint_bias_looked_up_in_the_kernel_learns_the_same_table():
+    bias, inside, dense, qkv = looked_up("cuda", learns=True)
+    learned = [*qkv, bias.table.weight, bias.table.bias]
+    attend = torch.compile(lambda *qkv: inside.attend(*qkv, scale=0.3, dropout=0.0), fullgraph=True, dynamic=False)
+    ours, theirs = attend(*qkv), F.scaled_dot_product_attention(*qkv, attn_mask=dense, scale=0.3)
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    found, expected = (torch.autograd.grad(x.square().sum(), learned) for x in (ours, theirs))
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_compiled_network_looks_its_keypoint_bias_up_in_the_kernel():
+    model = BACKBONES.create("vit_kprpe_tiny", flex=True, depth=2).cuda().eval()
+    torch.nn.init.normal_(model.bias.table.weight)
+    inputs = torch.randn(4, 3, 112, 112, device="cuda"), torch.rand(4, 5, 2, device="cuda")
+    with torch.no_grad():
+        expected = model(*inputs)
+        model.compile(fullgraph=True, dynamic=False)
+        torch.testing.assert_close(model(*inputs), expected, rtol=1e-2, atol=1e-2)
+
+
 def test_keypoint_bias_starts_at_zero():
     bias = KeypointBias(side=3, depth=2, heads=2)
     assert not bias(torch.zeros(1, 3, 9, 9), torch.rand(1, 5, 2))(1).any()
 
 
+def conv_scores(bias, images):
+    """Those of the first layer, laid out (B, A, T, T)."""
+    product = bias(images, None)(0)
+    return product.query @ product.key.mT
+
+
 def test_conv_attention_sees_each_patch_alone_and_is_shared_by_the_layers():
     bias = ConvAttention(patch_size=14, heads=2, dim=32)
     images = torch.randn(2, 3, 28, 42)
-    scores = bias(images, None)
-    assert scores(0) is scores(7)  # computed once
-    assert scores(0).shape == (2, 2, 6, 6)
+    layers = bias(images, None)
+    assert layers(0) is layers(7)  # computed once
+    scores = conv_scores(bias, images)
+    assert scores.shape == (2, 2, 6, 6)
     patch_4 = images[:, :, 14:28, 14:28]  # second row, second of three columns
     patch_2 = images[:, :, 0:14, 28:42]
     q, k = bias.query(bias.embed(patch_4)), bias.key(bias.embed(patch_2))
     expected = (q * k).view(2, 2, 16).sum(2) / math.sqrt(16)
-    torch.testing.assert_close(scores(0)[:, :, 4, 2], expected)
+    torch.testing.assert_close(scores[:, :, 4, 2], expected)
     bias.scale = 0.5
-    torch.testing.assert_close(bias(images, None)(0)[:, :, 4, 2], expected * math.sqrt(16) * 0.5)
+    torch.testing.assert_close(conv_scores(bias, images)[:, :, 4, 2], expected * math.sqrt(16) * 0.5)
 
 
 def test_conv_attention_leaves_prefix_tokens_alone():
@@ -251,10 +306,63 @@ def test_conv_attention_leaves_prefix_tokens_alone():
     torch.manual_seed(0)
     prefixed = ConvAttention(patch_size=14, heads=2, dim=32, prefix=1)
     images = torch.randn(1, 3, 28, 28)
-    scores = prefixed(images, None)(0)
+    scores = conv_scores(prefixed, images)
     assert not scores[:, :, 0].any()
     assert not scores[:, :, :, 0].any()
-    assert torch.equal(scores[:, :, 1:, 1:], plain(images, None)(0))
+    torch.testing.assert_close(scores[:, :, 1:, 1:], conv_scores(plain, images))
+
+
+class Dense(nn.Module):
+    """``ConvAttention`` with its scores laid out, as the attention's formula has them."""
+
+    needs_keypoints = False
+
+    def __init__(self, bias):
+        super().__init__()
+        self.bias = bias
+
+    def forward(self, images, keypoints):
+        scores = conv_scores(self.bias, images)
+        return lambda layer: scores
+
+
+@pytest.mark.parametrize("attention_scale", [None, 0.3])
+def test_conv_scores_beside_q_and_k_are_the_same_attention(attention_scale):
+    sizes = {"depth": 2, "dim": 32, "heads": 2, "mlp_dim": 64, "attention_scale": attention_scale}
+    model = BACKBONES.create("facerec_tiny", image_size=64, conv_dim=64, pooling="class_token", **sizes).double()
+    torch.nn.init.normal_(model.bias.query.weight)  # so that they matter
+    images = torch.randn(3, 3, 64, 64, dtype=torch.double)
+    dense = copied(model)
+    dense.bias = Dense(dense.bias)
+
+    def result(model):
+        out = model(images)
+        out.square().sum().backward()
+        return out, [p.grad for p in model.parameters()]
+
+    ours, by_ours = result(model)
+    theirs, by_theirs = result(dense)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(by_ours, by_theirs, rtol=1e-8, atol=1e-10)
+    without = copied(model)
+    without.bias = None
+    assert (without(images) - ours).abs().max() > 1e-3
+    torch.testing.assert_close(model.float()(images.float()), theirs.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_no_conv_scores_are_laid_out():
+    model = BACKBONES.create("facerec_tiny", depth=1)
+    tokens, heads = 49, 4
+
+    class Squares(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            out = operation(*args, **(kwargs or {}))
+            for t in out if isinstance(out, tuple) else (out,):
+                assert not isinstance(t, torch.Tensor) or t.shape[1:] != (heads, tokens, tokens)
+            return out
+
+    with Squares():
+        model(torch.randn(1, 3, 112, 112)).sum().backward()
 
 
 def test_conv_attention_refuses_sizes_that_do_not_work():
@@ -311,3 +419,33 @@ def test_a_contract_scales_each_channel_by_plain_numbers(contract):
     compiled = torch.compile(contract.__call__, backend="eager", fullgraph=True)
     assert torch.equal(compiled(images), scaled)
     assert copied(contract) == contract == InputContract(**contract.as_dict())
+
+
+def test_positions_for_another_grid_keep_the_class_token_and_their_course():
+    ramp = torch.arange(4.0)[:, None].expand(4, 4)  # the row
+    positions = torch.stack([ramp, ramp.T], -1).reshape(1, 16, 2)
+    whole = torch.cat([torch.full((1, 1, 2), 9.0), positions], dim=1)
+    torch.testing.assert_close(resized_positions(whole, 1, (4, 4)), whole)
+    moved = resized_positions(whole, 1, (8, 8))
+    assert moved.shape == (1, 65, 2)
+    assert moved[0, 0].tolist() == [9, 9]
+    grid = moved[0, 1:].unflatten(0, (8, 8))
+    torch.testing.assert_close(grid[..., 0], grid[..., 1].T)
+    inner = grid[2:6, :, 0].mean(1)  # away from the edges a line stays a line: half a step for each row
+    torch.testing.assert_close(inner.diff(), torch.full((3,), 0.5), rtol=0, atol=0.05)
+    with pytest.raises(ValueError, match="15 positions are no square"):
+        resized_positions(whole, 2, (4, 4))
+
+
+@pytest.mark.parametrize("fp32", [False, True])
+def test_the_sums_between_the_blocks_follow_autocast_or_stay_in_float32(fp32):
+    model = BACKBONES.create("vit_p12s8_tiny", image_size=32, fp32_residual=fp32)
+    seen = []
+    for block in model.encoder.blocks:
+        block.register_forward_hook(lambda _, given, out: seen.extend([given[0].dtype, out.dtype]))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.randn(2, 3, 32, 32))
+    assert set(seen) == {torch.float32 if fp32 else torch.bfloat16}
+    seen.clear()
+    model(torch.randn(2, 3, 32, 32))
+    assert set(seen) == {torch.float32}

@@ -5,6 +5,7 @@ import itertools
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,10 @@ SCRIPT = Path(__file__).parents[2] / "scripts/benchmark.py"
     ("arguments", "pattern"),
     [
         (["metrics", "--pairs", "600"], r"600 pairs, 10 folds, .*\nfacetx +[\d.]+ ms\nloops +[\d.]+ ms, [\d.]+ times"),
+        (
+            ["parsing", "--masks", "4", "--size", "64", "--batch", "2", "--steps", "1", "--device", "cpu"],
+            r"4 masks of 512x512, 19 classes\nconfusion matrix +[\d.]+ s(.|\n)+facetx +1,596,588(.|\n)+LR-ASPP +[\d,]+",
+        ),
         (["heads", "--classes", "500", "--batch", "8", "--dim", "16", "--steps", "1"], r"\nchunked +[\d.]+ +[\d.]+ "),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -69,8 +74,9 @@ def test_help_imports_neither_torch_nor_numpy():
 
 
 @pytest.fixture
-def benchmark(capsys):
+def benchmark(capsys, monkeypatch):
     """The script as a module; ``benchmark.run("backbones", ...)`` gives what it prints."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     spec = importlib.util.spec_from_file_location("benchmark", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -80,6 +86,7 @@ def benchmark(capsys):
         return capsys.readouterr().out
 
     module.run = run
+    module.of_backbones = importlib.import_module("benchmark_backbones")
     return module
 
 
@@ -97,12 +104,12 @@ TINY = ("--device", "cpu", "--batch", "2", "--depth", "1", "--steps", "1")
 def test_every_row_that_is_to_be_compiled_is(benchmark, monkeypatch):
     # One class for all, of other widths: twice as many graphs as torch.compile has room for.
     widths = itertools.cycle(16 * n for n in range(1, 9))
-    monkeypatch.setattr(benchmark, "_network", lambda name, depth: (_vit(next(widths)), 32))
-    monkeypatch.setattr(benchmark, "find_spec", lambda module: module)
+    monkeypatch.setattr(benchmark.of_backbones, "_network", lambda name, depth: (_vit(next(widths)), 32))
+    monkeypatch.setattr(benchmark.of_backbones, "find_spec", lambda module: module)
     counters.clear()
     out = benchmark.run("backbones", *TINY, "--compile", "eager")
     rows = rows_of(out)
-    assert rows == [name for names in benchmark.GROUPS.values() for name in names]
+    assert rows == [name for names in benchmark.of_backbones.GROUPS.values() for name in names]
     assert "compiled by eager" in out
     assert counters["stats"]["unique_graphs"] == 2 * (len(rows) - 1)  # one in eval and one in train mode
 
@@ -115,7 +122,7 @@ def test_the_networks_compared_are_one_graph_each(benchmark):
 
 
 def test_rows_of_a_library_that_is_absent_are_left_out_and_named(benchmark, monkeypatch):
-    monkeypatch.setattr(benchmark, "find_spec", lambda module: None if module == "vit_pytorch" else module)
+    monkeypatch.setattr(benchmark.of_backbones, "find_spec", lambda module: None if module == "vit_pytorch" else module)
     out = benchmark.run("backbones", *TINY, "--groups", "vit")
     assert rows_of(out) == ["facetx vit_p8s8", "timm VisionTransformer"]
     assert out.splitlines()[1] == "left out, not installed: vit-pytorch ViT; pip install 'facetx[bench]'"
@@ -125,6 +132,27 @@ def test_step_memory_is_what_autograd_keeps_each_storage_once(benchmark):
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
     images = torch.randn(5, 4)
     # The first layer keeps its input, ReLU and the second layer share one tensor, the square keeps its own.
-    kept = benchmark._step_bytes(model, lambda: model(images).square().sum().backward(), "cpu")
+    kept = benchmark.of_backbones._step_bytes(model, lambda: model(images).square().sum().backward(), "cpu")
     assert kept == 4 * 5 * (4 + 8 + 2)
-    assert benchmark._weight_bytes(model) == 4 * (4 * 8 + 8 + 8 * 2 + 2)
+    assert benchmark.of_backbones._weight_bytes(model) == 4 * (4 * 8 + 8 + 8 * 2 + 2)
+
+
+def test_memory_is_foretold_and_taken_alike(benchmark):
+    out = benchmark.run(
+        "memory", "--device", "cpu", "--batch", "2", "--classes", "20", "--cases", "vit_p12s8", "facerec_l8"
+    )
+    rows = re.findall(r"^(\w+) +[\d,]+ MiB +[\d,]+ MiB +([\d.]+)$", out, re.MULTILINE)
+    assert [name for name, _ in rows] == ["vit_p12s8", "facerec_l8"]
+    assert all(abs(float(ratio) - 1) < 0.03 for _, ratio in rows)
+
+
+def test_a_row_that_takes_too_long_is_left_out_and_the_others_come(benchmark, monkeypatch):
+    def network(name, depth):
+        if name == "vit_kprpe_small without KP-RPE":
+            time.sleep(30)
+        return _vit(16), 32
+
+    monkeypatch.setattr(benchmark.of_backbones, "_network", network)
+    out = benchmark.run("backbones", *TINY, "--groups", "kprpe", "--bound", "1")
+    assert "vit_kprpe_small without KP-RPE  left out: it takes more than --bound 1 seconds\n" in out
+    assert rows_of(out) == ["vit_kprpe_small"]

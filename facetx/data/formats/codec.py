@@ -1,6 +1,7 @@
 """Encoded images, the bytes of a JPEG or PNG file, to pixels and back."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from facetx.files import open_file
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
 """Pillow's names of what is read. Of its others some start programs: Ghostscript, for EPS."""
+LOSSLESS = ("PNG", "BMP", "TIFF", "PPM")
+"""Those that masks are read of: a lossy one gives pixels the number of another class."""
 MAX_PIXELS = 2**26
 """A face set holds no larger images."""
 FREE_PIXELS = 2**22
@@ -51,8 +54,41 @@ def decode_image(data: bytes, where: str, size: int | None = None) -> NDArray[np
 
     Raises ``DataError`` that begins with ``where``.
     """
+
+    def rgb(image: Image.Image) -> Image.Image:
+        upright = _eight_bits(_upright(image), where).convert("RGB")
+        return upright if size is None else _resized(upright, size, where)
+
+    return _decoded(data, where, FORMATS, rgb)
+
+
+def decode_mask(data: bytes, where: str) -> NDArray[np.uint8]:
+    """Encoded bytes of an index mask as uint8 (H, W): the numbers themselves, of gray pixels or of a palette.
+
+    Raises ``DataError`` that begins with ``where``, also for a mask in colors, and for a format that loses something.
+    """
+
+    def numbers(image: Image.Image) -> NDArray[np.uint8]:
+        if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
+            raise DataError(
+                f"{where}: is a picture in colors ({image.mode}), and a mask has the number of a class in each pixel; "
+                "convert such masks: python scripts/prepare_data.py masks FOLDER OUT --classes FILE, a file with a "
+                "class and its red, green and blue a line"
+            )
+        found = np.asarray(image)
+        if found.size and not 0 <= found.min() <= found.max() <= 255:
+            raise DataError(f"{where}: has numbers from {found.min()} to {found.max()}; classes are 0 to 255")
+        return found.astype(np.uint8)
+
+    return _decoded(data, where, LOSSLESS, lambda image: numbers(_upright(image)))
+
+
+def _decoded(
+    data: bytes, where: str, formats: tuple[str, ...], give: Callable[[Image.Image], Image.Image | NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
+    """What ``give`` makes of encoded bytes, as an array of its own."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             pixels, most = image.width * image.height, min(MAX_PIXELS, FREE_PIXELS + PIXELS_PER_BYTE * len(data))
             if pixels > most:
                 raise DataError(
@@ -60,15 +96,15 @@ def decode_image(data: bytes, where: str, size: int | None = None) -> NDArray[np
                 )
             if image.format in ("JPEG", "MPO") and pixels * data.count(SCAN) > MAX_WORK:
                 raise DataError(f"{where}: is drawn in {data.count(SCAN)} passes; save it anew")
-            rgb = _eight_bits(_upright(image), where).convert("RGB")
-            return np.array(rgb if size is None else _resized(rgb, size, where))
+            return np.array(give(image))
     except DataError:
         raise
     except Exception as error:  # Pillow's readers raise struct.error, zlib.error, EOFError, ... on damaged files
         if is_resource(error):
             raise
         reason = str(error).split(" <")[0] if data else "it holds no bytes"  # without the address of the buffer
-        raise DataError(f"{where}: cannot be read as an image ({reason}); replace or delete it") from error
+        kind = "an image" if formats is FORMATS else "a mask, of " + ", ".join(formats)
+        raise DataError(f"{where}: cannot be read as {kind} ({reason}); replace or delete it") from error
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

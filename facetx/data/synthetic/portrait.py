@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from facetx.data.mask_classes import LAPA
 from facetx.data.synthetic.canvas import Canvas, Patch, egg, ellipse, length, rounded_box, unit
 from facetx.data.synthetic.traits import IRIS_TONES, SKIN_TONES, Identity, Shot, grayness, hair_color, ramp, rgb
 
@@ -18,11 +19,8 @@ TEMPLATE = np.array(
     [38.2946 + 51.6963j, 73.5318 + 51.5014j, 56.0252 + 71.7366j, 41.5493 + 92.3655j, 70.7299 + 92.2041j]
 )
 
-# LaPa's classes. Left and right are the image's.
-MASK_CLASSES = (
-    *("background", "skin", "left_brow", "right_brow", "left_eye", "right_eye"),
-    *("nose", "upper_lip", "inner_mouth", "lower_lip", "hair"),
-)
+# Left and right are the image's.
+MASK_CLASSES = LAPA
 BACKGROUND, SKIN, LEFT_BROW, RIGHT_BROW, LEFT_EYE, RIGHT_EYE, NOSE, UPPER_LIP, INNER_MOUTH, LOWER_LIP, HAIR = range(11)
 
 # How far the parts stand in front of the axis that the head turns about.

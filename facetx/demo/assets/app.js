@@ -41,7 +41,9 @@ async function main() {
   const lacking = missing();
   if (lacking) throw new Error(lacking);
   const about = await (await fetch("./model.json")).json();
-  const first = about.regions.length ? "attributes" : "verify";
+  const reads = about.regions.length || about.classes.length;
+  const first = reads ? "attributes" : "verify";
+  if (!about.regions.length) $("tab-attributes").textContent = "Parts";
   open(first, {});
   $("made-of").textContent = [
     `Model: ${about.name}${about.license ? ` (${about.license})` : ""}`,
@@ -53,7 +55,7 @@ async function main() {
   });
   const runtime = await engine.load(about);
   const panels = {
-    ...(about.regions.length && { attributes: new Attributes(engine, about, report) }),
+    ...(reads && { attributes: new Attributes(engine, about, report) }),
     ...(about.embeds && { verify: new Verify(engine, about, report) }),
   };
   listen(panels);

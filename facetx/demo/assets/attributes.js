@@ -1,4 +1,6 @@
-// The tab of attributes: a round frame, the probabilities below it, pause and resume, and details while paused.
+// The tab of attributes and of parts: a round frame, the parts of the face over its picture, the probabilities and
+// shares below it, pause and resume, and details while paused.
+import { drawMask, shares } from "./masks.js";
 import { Camera, openPicture, pixels, takesFiles, view } from "./pictures.js";
 
 const $ = (id) => document.getElementById(id);
@@ -9,6 +11,7 @@ const SPOKEN_EVERY = 4000; // milliseconds between two summaries of a live pictu
 export class Attributes {
   #camera = new Camera($("camera"));
   #rows = []; // one an attribute: {label, index, row}
+  #parts = []; // one a class of the mask, in the same way
   #paused = false;
   #spoken = 0;
   #round = 0; // goes up where another source begins, so that answers about the one before are dropped
@@ -34,7 +37,7 @@ export class Attributes {
     });
     $("align").addEventListener("change", () => this.picture && this.#read(this.picture));
     $("align-label").hidden = !about.template;
-    $("summary").textContent = "Start the camera or choose a picture to read its attributes.";
+    $("summary").textContent = `Start the camera or choose a picture to see its ${this.about.regions.length ? "attributes" : "parts"}.`;
   }
 
   // Another tab is shown: the camera is not needed.
@@ -43,22 +46,32 @@ export class Attributes {
   }
 
   #drawRows() {
-    const regions = this.about.regions.map(({ name, attributes }) => {
-      const region = element("section", { className: "region" });
-      const list = element("ul");
-      for (const { label, index, name } of attributes) {
-        const row = element("li");
-        row.dataset.name = name;
-        row.append(element("i"), element("span", { textContent: label }), element("b", { textContent: "–" }));
-        list.append(row);
-        this.#rows.push({ label, index, row });
-      }
-      region.append(element("h2", { textContent: name }), list);
-      return region;
-    });
+    const regions = this.about.regions.map(({ name, attributes }) => this.#region(name, attributes, this.#rows));
+    const parts = this.about.classes.slice(1); // the first is the background
+    if (parts.length) regions.unshift(this.#region("Parts of the face", parts, this.#parts));
+    for (const { row, color } of this.#parts) {
+      row.classList.add("part");
+      row.prepend(element("s"));
+      row.style.setProperty("--color", `rgb(${color})`);
+    }
     $("bars").classList.add("idle");
-    $("bars").style.setProperty("--columns", Math.min(5, Math.ceil(this.#rows.length / 8)));
+    $("bars").style.setProperty("--columns", Math.min(5, Math.ceil((this.#rows.length + this.#parts.length) / 8)));
     $("bars").replaceChildren(...regions);
+  }
+
+  // A list with a row for each of `about`, {label, index, name, ...}, which is kept in `rows`.
+  #region(title, about, rows) {
+    const region = element("section", { className: "region" });
+    const list = element("ul");
+    for (const one of about) {
+      const row = element("li");
+      row.dataset.name = one.name;
+      row.append(element("i"), element("span", { textContent: one.label }), element("b", { textContent: "–" }));
+      list.append(row);
+      rows.push({ ...one, row });
+    }
+    region.append(element("h2", { textContent: title }), list);
+    return region;
   }
 
   async #toggleCamera() {
@@ -176,6 +189,7 @@ export class Attributes {
     $("toggle").textContent = camera ? "Stop the camera" : "Camera";
     $("marks").replaceChildren();
     $("details").hidden = true;
+    $("mask").hidden = true;
     this.#swap();
   }
 
@@ -192,6 +206,7 @@ export class Attributes {
     $("stage").classList.toggle("found", Boolean(result.face));
     $("bars").classList.toggle("idle", blind);
     const points = result.face ? result.face.points : [];
+    this.#cover(result, [x, y, side], blind);
     $("marks").replaceChildren(...points.map(([u, v]) => shape("circle", { cx: (u - x) / side, cy: (v - y) / side, r: 0.009 })));
     for (const { row, index } of this.#rows) {
       const p = result.probabilities[index];
@@ -204,6 +219,21 @@ export class Attributes {
     if (performance.now() - this.#spoken > SPOKEN_EVERY) this.#say();
   }
 
+  // The parts of the face over the picture, and their shares of what the model saw.
+  #cover({ mask, matrix, crop }, window, blind) {
+    $("mask").hidden = !mask || blind;
+    if (!mask) return;
+    $("mask").width = $("mask").height = 400;
+    drawMask($("mask"), mask, this.about.classes.map(({ color }) => color), { matrix, size: crop.width }, window);
+    const found = shares(mask, this.about.classes.length);
+    for (const { row, index } of this.#parts) {
+      row.dataset.share = found[index];
+      row.classList.toggle("yes", found[index] > 0);
+      row.style.setProperty("--p", found[index].toFixed(4));
+      row.lastChild.textContent = found[index] > 0 ? `${(100 * found[index]).toFixed(1)}\u00a0%` : "–";
+    }
+  }
+
   // The same words, for a screen reader.
   #say() {
     this.#spoken = performance.now();
@@ -211,10 +241,17 @@ export class Attributes {
   }
 
   #summary() {
+    if (!this.#rows.length) return this.#seen();
     const likely = this.#rows.filter((row) => this.#p(row) > LIKELY).sort((one, other) => this.#p(other) - this.#p(one));
     if (!likely.length) return "No attribute is likely.";
     const named = likely.slice(0, NAMED).map(({ label }) => label.toLowerCase()).join(", ");
     return `Likely: ${named}${likely.length > NAMED ? `, and ${likely.length - NAMED} more` : ""}.`;
+  }
+
+  #seen() {
+    const seen = this.#parts.filter(({ row }) => Number(row.dataset.share) > 0);
+    const named = seen.sort((one, other) => other.row.dataset.share - one.row.dataset.share).map(({ label }) => label.toLowerCase());
+    return named.length ? `Seen: ${named.slice(0, NAMED).join(", ")}${named.length > NAMED ? `, and ${named.length - NAMED} more` : ""}.` : "No part of a face is seen.";
   }
 
   // Live, each attribute keeps its place; paused, the likely ones of a region come first.

@@ -1,6 +1,7 @@
 // Runs the model: loads it, aligns the face of a picture, reads it.
 import { similarity, transform, warp } from "./align.js";
 import { answers, vendor } from "./jobs.js";
+import { classesOf } from "./masks.js";
 
 let ort, session, about;
 
@@ -16,12 +17,14 @@ answers({
   // Reads one picture, an ImageData: the face that has these points in it, else the square in its middle.
   async read({ image, face }) {
     const started = performance.now();
-    const { crop, points } = face ? aligned(image, face) : { crop: resized(image), points: about.template };
+    const { crop, points, matrix } = face ? aligned(image, face) : { crop: resized(image), points: about.template, matrix: middle(image) };
     const outputs = await run([crop], points);
     const embedding = about.embeds ? await embed(crop, points, outputs.embedding) : null;
     return {
       crop,
+      matrix, // from the picture to the crop, of points that are counted from the corner of the first pixel
       embedding,
+      mask: outputs.mask ? classesOf(outputs.mask) : null,
       probabilities: outputs.attributes ? Array.from(outputs.attributes.data, (x) => 1 / (1 + Math.exp(-x))) : [],
       milliseconds: performance.now() - started,
     };
@@ -72,7 +75,16 @@ async function download(url) {
 
 function aligned(image, face) {
   const matrix = similarity(face.points, about.template);
-  return { crop: warp(image, matrix, about.size), points: transform(matrix, face.points) };
+  const [a, b, x, y] = matrix; // of the middles of pixels
+  const corners = [a, b, x + (1 - a + b) / 2, y + (1 - a - b) / 2];
+  return { crop: warp(image, matrix, about.size), points: transform(matrix, face.points), matrix: corners };
+}
+
+// From a picture to the square in its middle.
+function middle({ width, height }) {
+  const side = Math.min(width, height);
+  const scale = about.size / side;
+  return [scale, 0, (-scale * (width - side)) / 2, (-scale * (height - side)) / 2];
 }
 
 // The square in the middle of the image, at the model's size.

@@ -1,0 +1,74 @@
+"""A network is compiled once: one graph for its blocks, and none anew for a data set's last batch."""
+
+import os
+
+import pytest
+import torch
+from conftest import copied
+from torch import nn
+from torch._dynamo.utils import counters
+
+from facetx.backbones import BACKBONES
+from facetx.errors import ConfigError
+from facetx.nn.compiled import KEPT_IN, compile_network, is_compiled, repeated_blocks
+
+TINY = {"image_size": 32, "dim": 16, "heads": 2, "head_dim": 8, "mlp_dim": 32}
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch, tmp_path):
+    """Graphs of other tests do not count, and none are kept in the user's cache."""
+    monkeypatch.setenv(KEPT_IN, str(tmp_path))
+    torch._dynamo.reset()
+    counters.clear()
+    with torch._dynamo.config.patch(recompile_limit=torch._dynamo.config.recompile_limit):
+        yield
+
+
+def graphs():
+    return counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("vit_p8s8_tiny", 6), ("iresnet18", 8), ("facerec_tiny", 6), ("timm:vit_tiny_patch16_224", 12)]
+)
+def test_the_blocks_that_repeat_are_found(name, count):
+    assert len(list(repeated_blocks(BACKBONES.create(name)))) == count
+
+
+@pytest.mark.parametrize("depth", [2, 12])
+def test_all_blocks_share_one_graph_and_compute_the_same(depth):
+    model = BACKBONES.create("vit_p8s8_tiny", depth=depth, **TINY).eval()
+    plain = copied(model)
+    compile_network(model, "blocks", backend="aot_eager")
+    images = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), plain(images))
+    assert graphs() == 1
+    assert is_compiled(model)
+    assert not is_compiled(plain)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_blocks_that_differ_are_all_compiled_none_left_out():
+    model = BACKBONES.create("vit_p8s8_tiny", depth=12, drop_path=0.1, **TINY).train()
+    compile_network(model, "blocks", backend="eager")
+    model(torch.randn(3, 3, 32, 32))
+    assert graphs() == 12
+
+
+def test_a_network_without_blocks_says_so():
+    with pytest.raises(ConfigError, match="a Sequential has no blocks that repeat; set it to true"):
+        compile_network(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), "blocks")
+    model = nn.Linear(2, 2)
+    compile_network(model, False)
+    assert not is_compiled(model)
+
+
+def test_what_the_compiler_makes_is_kept_where_the_user_says_or_in_the_users_cache(monkeypatch, tmp_path):
+    compile_network(nn.Linear(2, 2), True)
+    assert os.environ[KEPT_IN] == str(tmp_path)
+    monkeypatch.delenv(KEPT_IN)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    compile_network(nn.Linear(2, 2), True)
+    assert os.environ[KEPT_IN] == str(tmp_path / "cache/facetx/compiled")
