@@ -17,6 +17,7 @@ from facetx.config.settings import TrainSettings
 from facetx.errors import ConfigError
 from facetx.heads import ClassCenterHead
 from facetx.nn.backbone import Backbone
+from facetx.nn.compiled import repeated_blocks
 from facetx.optim import MovingAverage, gradient_norm
 from facetx.processes import count, from_first, is_split, mesh, own, total
 from facetx.tasks import Task
@@ -42,12 +43,15 @@ def split_backbone(backbone: Backbone, settings: TrainSettings) -> None:
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     over = mesh(next(backbone.parameters()).device.type)
-    blocks = max((m for m in backbone.modules() if isinstance(m, nn.ModuleList | nn.Sequential)), key=len, default=())
-    for block in blocks:
-        if any(True for _ in block.parameters()):
-            fully_shard(block, mesh=over)
+    for block in list(repeated_blocks(backbone)):
+        fully_shard(block, mesh=over)
+    backbone.register_forward_hook(_no_view)  # FSDP2 hangs its backward pass on the output
     fully_shard(backbone, mesh=over)
     register_fsdp_forward_method(backbone, "features")
+
+
+def _no_view(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return output.clone() if output._is_view() else output
 
 
 def learner(task: Task, settings: TrainSettings) -> nn.Module:

@@ -30,7 +30,7 @@ def _no_pictures(monkeypatch):
 @pytest.fixture
 def tiny(small) -> dict:
     """Six steps of ten identities without dropout, which every process draws for itself."""
-    args = {**small["model"]["args"], "dropout": 0.0}
+    args = {**small["model"]["args"], "dropout": 0.0, "depth": 2}
     raw = with_(
         small, model={"args": args}, train={"steps": 6, "batch_size": 12, "log_every": 1, "checkpoint_every": 6}
     )
