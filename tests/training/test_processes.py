@@ -13,10 +13,14 @@ from torch import nn
 from worlds import in_processes, rows_without_time, run, with_
 
 import facetx
+from facetx import processes
 from facetx.checkpoints.format import find_checkpoint
+from facetx.config import check_settings
 from facetx.contract import InputContract
-from facetx.processes import rank
-from facetx.training import loop
+from facetx.errors import ConfigError, DataError
+from facetx.nn.batch_norm import SyncedBatchNorm, sync_batch_norm
+from facetx.processes import ProcessError, rank
+from facetx.training import build, loop
 
 FACES = {"identities": 10, "images_per_identity": 4, "size": 32}
 PAIRS = {"sampler": {"name": "identities", "args": {"images": 2}}}
@@ -194,3 +198,112 @@ def test_a_signal_to_one_stops_all_and_any_number_goes_on(tiny, tmp_path, parall
         shutil.copytree(tmp_path / "2", folder)
         assert in_processes(number, partial(run, raw, folder)) == [0] * number
         assert_close_runs(tmp_path / "one", folder)
+
+
+def test_four_processes_train_as_one_and_a_bad_step_of_one_is_none_for_all(tiny, tmp_path):
+    raw = case(tiny, "parts of pairs") | head("adaface", scale=16.0, engine="sharded")
+    raw = with_(raw, optim={"accumulate": 1}, train={"stop_after_bad_steps": 3})
+
+    def poisoned(bad_rank):
+        own = loop.training_step
+
+        def step_with_nan(r, batch, step):
+            head = r.task.head
+            spoil = head.register_forward_pre_hook(lambda _, given: (given[0] * float("nan"), given[1]))
+            if step != 2 or rank() != bad_rank:
+                spoil.remove()
+            found = own(r, batch, step)
+            spoil.remove()
+            return found
+
+        loop.training_step = step_with_nan
+        outcome = run(raw, tmp_path / ("one" if bad_rank == 0 else "four"))
+        assert outcome.step == 6
+
+    assert in_processes(4, partial(poisoned, 3)) == [0] * 4
+    assert in_processes(1, partial(poisoned, 0)) == [0]
+    assert_close_runs(tmp_path / "one", tmp_path / "four")
+    assert rows_without_time(tmp_path / "four")[-1]["train/skipped"] == 1
+
+
+@facetx.DATASETS.register
+class with_a_broken_file(half_known):
+    """The last image cannot be read, and there is no other one of its identity."""
+
+    def __init__(self, size: int = 32):
+        super().__init__(size)
+        self.labels = self.labels.copy()
+        self.labels[-4:-1] = self.labels[-5]
+
+    def __getitem__(self, index):
+        if index == len(self) - 1:
+            raise DataError("a.png: is no image")
+        return {**self.own[index], "label": int(self.labels[index])}
+
+
+def test_an_error_of_one_ends_all_with_a_checkpoint(tiny, tmp_path):
+    raw = with_(tiny | head("cosface", scale=16.0), data={"name": "with_a_broken_file", "args": {}})
+
+    def work():
+        with pytest.raises((DataError, ProcessError)) as ended:
+            run(raw, tmp_path / "run")
+        (tmp_path / f"{rank()}.txt").write_text(str(ended.value))
+
+    assert in_processes(2, work) == [0, 0]
+    words = sorted((tmp_path / f"{number}.txt").read_text() for number in (0, 1))
+    assert "a.png: is no image" in words[0] + words[1]
+    assert words[1] == "training ends by an error of another process, which tells it"
+    assert find_checkpoint(tmp_path / "run").step > 0
+
+
+def test_what_cannot_be_is_said(tiny, tmp_path):
+    wrong = {
+        "train.batch_size: 12 images a step cannot be dealt to 5 processes; make it a multiple, such as 15": {},
+        "optim.accumulate: 2 does not divide train.batch_size 15 / 5 processes": {
+            "train": {**tiny["train"], "batch_size": 15},
+            "optim": {"lr": 1e-3, "accumulate": 2},
+        },
+        "train.parallel: fsdp splits no backbone that is held still": {
+            "train": {**tiny["train"], "batch_size": 15, "parallel": "fsdp", "head_first_steps": 1}
+        },
+        "its loss is one of the whole batch": {
+            "task": {"name": "parsing_reward", "args": {"over": "batch"}},
+            "head": [],
+        },
+        "10 classes cannot be split over 6 processes": head("cosface", engine="sharded"),
+    }
+
+    def work(changes, words):
+        with pytest.raises(ConfigError, match=words):
+            build(check_settings({**tiny, **changes}))
+
+    for words, changes in wrong.items():
+        number = 6 if "6 processes" in words else 5
+        assert in_processes(number, partial(work, changes, words)) == [0] * number, words
+
+
+def test_the_environment_must_be_that_of_torchrun(monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ConfigError, match="WORLD_SIZE is 4, but RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not set"):
+        processes.joined("cpu").__enter__()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with processes.joined("cpu"):
+        assert (processes.rank(), processes.count()) == (0, 1)
+    with pytest.raises(ConfigError, match="process 3 of this machine has no GPU of its own, there are 2"):
+        processes.take_gpu(3, 2)
+
+
+def test_batch_norm_of_another_library_is_not_synced():
+    class Other(nn.BatchNorm2d):
+        pass
+
+    with pytest.raises(ConfigError, match=r"train.sync_batch_norm: .*not for 0 \(Other\)"):
+        sync_batch_norm(nn.Sequential(Other(3)))
+    layer = nn.Sequential(nn.BatchNorm2d(3))
+    x = torch.randn(4, 3, 5, 5)
+    want = nn.BatchNorm2d(3)(x)
+    sync_batch_norm(layer)
+    assert type(layer[0]) is SyncedBatchNorm
+    assert torch.equal(layer(x), want)
