@@ -7,6 +7,7 @@ python scripts/benchmark.py data --root data/casia             # images a second
 python scripts/benchmark.py metrics                            # fold accuracy against plain loops
 python scripts/benchmark.py ijbc                               # templates, 1:1 and 1:N, at the size of IJB-C
 python scripts/benchmark.py parsing                            # numbers of masks, and a model beside LR-ASPP
+python scripts/benchmark.py step                               # images a second of training steps, in several ways
 python scripts/benchmark.py memory                             # of a training step: foretold, and taken
 python scripts/benchmark.py export --checkpoint runs/my_run    # PyTorch, compiled, ONNX, and int8, on the CPU
 python scripts/benchmark.py plan --gpus 64 --rate 900             # WebFace42M on 1 to 64 GPUs, by arithmetic
@@ -163,26 +164,10 @@ def backbones(args: argparse.Namespace) -> None:
 
 
 def data(args: argparse.Namespace) -> None:
-    """Images a second that the training loader gives, without a network behind it."""
-    from facetx.data import DATASETS
-    from facetx.data.loader import StepSampler, TrainingItems, training_loader
-    from facetx.data.samplers import Shuffled
-    from facetx.data.workers import batches_of
+    """Images a second that the training loader gives, without a network behind it, and the memory of its workers."""
+    from benchmark_data import measure
 
-    sets = {"synthetic_faces": DATASETS.create("synthetic_faces", identities=50, images_per_identity=20)}
-    if args.root:
-        sets["image_folder"] = DATASETS.create("image_folder", root=args.root)
-    print(f"batch {args.batch}, {machine('cpu')}")
-    for name, dataset in sets.items():
-        for workers in args.workers:
-            size = dataset[0]["image"].shape[0]
-            sampler = StepSampler(Shuffled(), dataset.labels, args.batch, 0, 0, args.steps + 1)
-            loader = training_loader(TrainingItems(dataset, [], 0, size), sampler, workers, pin_memory=False)
-            for n, _ in enumerate(batches_of(loader)):
-                if n == 0:  # workers have started
-                    start = time.perf_counter()
-            rate = args.steps * args.batch / (time.perf_counter() - start)
-            print(f"{name:18}{workers} workers{rate:12,.0f} images/s of {size}x{size}")
+    measure(args)
 
 
 def metrics(args: argparse.Namespace) -> None:
@@ -285,6 +270,13 @@ def parsing(args: argparse.Namespace) -> None:
     measure(args)
 
 
+def step(args: argparse.Namespace) -> None:
+    """Whole training steps, in several ways."""
+    from benchmark_step import measure
+
+    measure(args)
+
+
 def memory(args: argparse.Namespace) -> None:
     """The memory of training steps, foretold and taken."""
     from benchmark_memory import measure
@@ -326,7 +318,7 @@ def arguments() -> argparse.ArgumentParser:
     command.add_argument("--root", help="a folder of identities, to measure reading files too")
     command.add_argument("--batch", type=whole(1), default=64)
     command.add_argument("--steps", type=whole(1), default=10, help="timed batches (default: 10)")
-    command.add_argument("--workers", type=whole(0), nargs="+", default=[0, 2], help="default: 0 2")
+    command.add_argument("--workers", type=whole(0), nargs="+", default=[0, 1, 2, 4], help="default: 0 1 2 4")
     command.set_defaults(run=data)
 
     command = commands.add_parser("metrics", help="fold accuracy against plain loops")
@@ -369,6 +361,14 @@ def arguments() -> argparse.ArgumentParser:
     command.add_argument("--batch", type=whole(1), default=32, help="for images a second (default: 32)")
     command.add_argument("--steps", type=whole(1), default=10, help="timed passes each (default: 10)")
     command.set_defaults(run=export)
+
+    command = commands.add_parser("step", help="images a second of whole training steps, in several ways")
+    command.add_argument("--cases", nargs="+", metavar="NAME", help="rows by name (default: all)")
+    command.add_argument("--batch", type=whole(1), help="default: 4 on CPU; on a GPU 512, and 120 of the original")
+    command.add_argument("--classes", type=whole(2), default=10_572, help="default: 10,572, CASIA-WebFace's")
+    command.add_argument("--steps", type=whole(1), default=12, help="of which the median counts (default: 12)")
+    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    command.set_defaults(run=step)
 
     command = commands.add_parser(
         "memory", help="the memory of a training step, as --dry-run foretells it and as it is"

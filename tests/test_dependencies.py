@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OF_EXTRAS = {
+    "simplejpeg": "fast",
     "datasets": "hf",
     "huggingface_hub": "hf",
     "facenet_pytorch": "align",

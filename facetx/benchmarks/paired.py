@@ -120,7 +120,7 @@ def compare_results(
         elif a.labels != b.labels:
             problems.append("masks: they differ, so one was measured by other labels")
         _refuse(a, b, problems)
-        return _compare_masks(a, b, notes)
+        return compare_masks(a, b, notes)
     raise DataError(f"{a.name} and {b.name} are a result of pairs and one of masks, which cannot be compared")
 
 
@@ -144,7 +144,8 @@ def _compare_pairs(a: VerificationResult, b: VerificationResult, notes: list[str
     )
 
 
-def _compare_masks(a: ParsingResult, b: ParsingResult, notes: list[str]) -> ParsingComparison:
+def compare_masks(a: ParsingResult, b: ParsingResult, notes: list[str]) -> ParsingComparison:
+    """Two models' masks of the same images. Raises ``ValueError`` for results of others."""
     return ParsingComparison(
         name=a.name,
         numbers=parsing.compare(a.counts, b.counts),

@@ -36,6 +36,9 @@ class DataSettings(Part):
     """Which items make a batch."""
     transforms: tuple[Annotated[Part, From(TRANSFORMS)], ...] = ()
     """Augmentations, in order."""
+    augment_on: Literal["workers", "device"] = "workers"
+    """Who makes them: the processes that read, image by image, or the device, batch by batch, from numbers that the
+    processes draw. The numbers are the same; the pixels differ by rounding, and in what is antialiased."""
     crop: bool | Literal["face"] = False
     """Cut images that are not square to the largest square in their middle, which are an error otherwise. "face" cuts
     the face out and turns it upright, by the data's keypoints, with hair and neck about it."""

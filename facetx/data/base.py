@@ -73,6 +73,10 @@ class FaceDataset(ABC):
     def __getitem__(self, index: int, /) -> Sample:
         """Item ``index`` in 0..len - 1. Raises ``DataError`` that names it where it cannot be read."""
 
+    def many(self, indices: NDArray[np.int64]) -> dict[str, NDArray[Any]] | None:
+        """The fields of these items at once, (B, ...) each; None where items can only be read one by one."""
+        return None
+
     def describe(self, index: int) -> str:
         """Where item ``index`` comes from, for messages: its file where it has one."""
         return f"{self.name}, item {index}"

@@ -1,7 +1,10 @@
 """Decode once: a data set's fields kept as arrays in memory, which loader workers share."""
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from facetx.data.base import FaceDataset, Sample, Wrapped
@@ -75,3 +78,11 @@ class Cached(Wrapped):
             self._filled[index] = True
         found = {name: values[index].numpy() for name, values in self._values.items()}
         return {**found, "label": int(self.labels[index])}
+
+    def many(self, indices: NDArray[np.int64]) -> dict[str, NDArray[Any]] | None:
+        if not bool(self._filled[indices].all()):
+            return None
+        return {
+            **{name: values.numpy()[indices] for name, values in self._values.items()},
+            "label": self.labels[indices],
+        }

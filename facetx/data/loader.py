@@ -5,17 +5,21 @@ of a loader needs saving. A resumed run starts its loader at its step and gets t
 had, with any number of workers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from facetx.data.base import FaceDataset, Sample
 from facetx.data.sample import Sides, check, collate
 from facetx.data.samplers import BatchOrder, Ints
-from facetx.data.transforms import Transform
+from facetx.data.transforms import Size, Transform
 from facetx.data.workers import Shared, read_by
 from facetx.errors import DataError
 
@@ -75,6 +79,8 @@ class TrainingItems(Dataset[Sample]):
         seed: Of all that is random about them.
         image_size: Pixels a side that the model takes.
         fields: What the task reads beside image, label and place; all that the data has, unless given.
+        draw_only: Items come as they are, with the numbers of their augmentations, and ``finished`` makes these for a
+            whole batch, on the device where it lies.
     """
 
     def __init__(
@@ -84,28 +90,84 @@ class TrainingItems(Dataset[Sample]):
         seed: int,
         image_size: int,
         fields: frozenset[str] | None = None,
+        draw_only: bool = False,
     ):
+        self.draw_only = draw_only
         self.dataset, self.transforms, self.seed, self.image_size = dataset, transforms, seed, image_size
         self.fields = None if fields is None else fields | ALWAYS
         self.sides = Sides.of(dataset.description())
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
+        _, index = key
         sample, unreadable = self._read(index)
         check(sample, lambda: self.dataset.describe(index))
         if self.fields is not None:
             sample = {name: value for name, value in sample.items() if name in self.fields}
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, epoch, index))))
+        size = sample["image"].shape[:2]
+        if self.draw_only:
+            sample = {**sample, "augmentation": self._drawn(key, size)}
+            for transform in self.transforms:
+                size = transform.gives(size)
+        elif self.transforms:
+            rng = self._rng(key)
+            for transform in self.transforms:
+                sample = transform(sample, rng, self.sides)
+            size = sample["image"].shape[:2]
+        self._check_size(index, size)
+        return {**sample, "place": key, "unreadable": unreadable}
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[Sample] | dict[str, Any]:
+        """The items of a batch: read at once, as fields (B, ...), where the data set can, and nothing is made here."""
+        found = None
+        if self.draw_only or not self.transforms:
+            with suppress(DataError):  # each item then says what is wrong with it
+                found = self.dataset.many(np.array(keys)[:, 1])
+        if found is None:
+            return [self[key] for key in keys]
+        if self.fields is not None:
+            found = {name: values for name, values in found.items() if name in self.fields}
+        size = found["image"].shape[1:3]
+        if self.draw_only:
+            found["augmentation"] = np.stack([self._drawn(key, size) for key in keys])
+            for transform in self.transforms:
+                size = transform.gives(size)
+        self._check_size(keys[0][1], size)
+        return {**found, "place": np.array(keys), "unreadable": {}}
+
+    def _rng(self, key: tuple[int, int]) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, *key))))
+
+    def _drawn(self, key: tuple[int, int], size: Size) -> NDArray[np.float32]:
+        """The numbers of all augmentations of an item of this size."""
+        rng, numbers = self._rng(key), [np.zeros(0, np.float32)]
         for transform in self.transforms:
-            sample = transform(sample, rng, self.sides)
-        h, w = sample["image"].shape[:2]
-        if (h, w) != (self.image_size, self.image_size):
+            numbers.append(transform.numbers(size, rng))
+            size = transform.gives(size)
+        return np.concatenate(numbers)
+
+    def _check_size(self, index: int, size: Size) -> None:
+        if size != (self.image_size, self.image_size):
             raise DataError(
-                f"{self.dataset.describe(index)}: {w}x{h} pixels, but the model takes "
+                f"{self.dataset.describe(index)}: {size[1]}x{size[0]} pixels, but the model takes "
                 f"{self.image_size}x{self.image_size}; align the faces, set model.args.image_size, or add the "
                 f"transform {{name: resize, args: {{size: {self.image_size}}}}}"
             )
-        return {**sample, "place": key, "unreadable": unreadable}
+
+    def finished(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The tensors of a batch, each laid out in a row, its augmentations made where they are yet to be made."""
+        out = {name: field.contiguous() for name, field in batch.items() if isinstance(field, Tensor)}
+        numbers = out.pop("augmentation", None)
+        if numbers is None:
+            return out
+        for transform, its in zip(self.transforms, numbers.split(self.widths, dim=1)):
+            out = transform.of_batch(out, its, self.sides)
+        return out
+
+    @cached_property
+    def widths(self) -> list[int]:
+        """How many numbers each transform draws of an image. Raises ``ConfigError`` where one knows no batches."""
+        size, rng = (self.image_size, self.image_size), np.random.default_rng(0)
+        return [len(transform.numbers(size, rng)) for transform in self.transforms]
 
     @property
     def nbytes(self) -> int:

@@ -4,6 +4,7 @@ Points are counted in pixels from the upper left corner of the image, so that th
 (0.5, 0.5); keypoints are kept in [0, 1] of the image. H, W height and width, A attributes, B batch.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +118,7 @@ class Map:
 
 
 def move_image(image: Array, change: Map) -> Array:
-    """(H, W, 3) uint8: bilinear, antialiased where it shrinks; the edge is repeated beyond the image's end."""
+    """(H, W, 3) uint8: bilinear, antialiased where it shrinks straight; the edge is repeated beyond the image's end."""
     (a, b, tx), (c, d, ty) = change.matrix
     straight = b == c == 0
     if straight and a == d == 1 and change.old == change.new and tx == int(tx) and ty == int(ty):
@@ -130,28 +131,25 @@ def move_image(image: Array, change: Map) -> Array:
         if min(left, upper) >= 0 and right <= change.old[1] and lower <= change.old[0]:
             size = (change.new[1], change.new[0])
             return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, (left, upper, right, lower)))
-    x, y = _old_places(change)
-    x, y = np.clip(x - 0.5, 0, change.old[1] - 1), np.clip(y - 0.5, 0, change.old[0] - 1)
-    x0, y0 = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-    x1, y1 = np.minimum(x0 + 1, change.old[1] - 1), np.minimum(y0 + 1, change.old[0] - 1)
-    fx, fy = (x - x0)[..., None].astype(np.float32), (y - y0)[..., None].astype(np.float32)
-    top = image[y0, x0] * (1 - fx) + image[y0, x1] * fx
-    bottom = image[y1, x0] * (1 - fx) + image[y1, x1] * fx
-    return (top * (1 - fy) + bottom * fy + 0.5).astype(np.uint8)
+    return _transformed(image, change, Image.Resampling.BILINEAR)
 
 
 def move_mask(mask: Array, change: Map) -> Array:
     """(H, W) uint8: the nearest pixel's class; the edge is repeated beyond the image's end."""
-    x, y = _old_places(change)
-    x, y = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-    return mask[np.clip(y, 0, change.old[0] - 1), np.clip(x, 0, change.old[1] - 1)]
+    return _transformed(mask, change, Image.Resampling.NEAREST)
 
 
-def _old_places(change: Map) -> tuple[Array, Array]:
-    """x and y (H, W) in the old image of the middle of each pixel of the new."""
-    (a, b, tx), (c, d, ty) = change.inverse
-    x, y = np.meshgrid(np.arange(change.new[1]) + 0.5, np.arange(change.new[0]) + 0.5)
-    return a * x + b * y + tx, c * x + d * y + ty
+def _transformed(array: Array, change: Map, how: Image.Resampling) -> Array:
+    """Each pixel of the new image by the place in the old one where its middle lies."""
+    inverse = change.inverse
+    corners = np.array([(0, 0, 1), (change.new[1], 0, 1), (0, change.new[0], 1), (change.new[1], change.new[0], 1)])
+    reached = inverse @ corners.T  # (2, 4): x and y in the old image
+    left, upper = (math.ceil(max(0.0, -low)) + 1 for low in reached.min(1))
+    right, lower = (math.ceil(max(0.0, high - end)) + 1 for high, end in zip(reached.max(1), change.old[::-1]))
+    border = [(upper, lower), (left, right), *[(0, 0)] * (array.ndim - 2)]
+    image = Image.fromarray(np.pad(array, border, mode="edge"))  # Pillow has nothing beyond the end
+    moved = inverse + np.array([[0, 0, left], [0, 0, upper]])
+    return np.array(image.transform(change.new[::-1], Image.Transform.AFFINE, tuple(moved.ravel()), how))
 
 
 def _shifted(image: Array, dx: int, dy: int) -> Array:
@@ -172,7 +170,8 @@ class Field:
         shape: Of the array, None where a size differs from data set to data set.
         moved: A value and a ``Map`` -> the value of the new image.
         mirrored: A value and ``Sides`` -> the value with left and right named anew.
-        channels_last: Whether its last axis comes first in a batch, as convolutions want it.
+        channels_last: Whether its last axis comes first in a batch, as convolutions want it. The numbers stay where
+            they are: to lay them out anew is the device's work.
     """
 
     meaning: str
@@ -193,11 +192,11 @@ class Field:
         shape = ", ".join("any" if n is None else str(n) for n in self.shape)
         return f"must be {self.dtype.__name__} of shape ({shape}), it is {array.dtype} of shape {array.shape}"
 
-    def batch(self, values: list[Any]) -> Tensor:
-        """The samples' values as one tensor, the batch first."""
-        if self.channels_last:
-            return torch.stack([torch.from_numpy(np.ascontiguousarray(v.transpose(2, 0, 1))) for v in values])
-        return torch.from_numpy(np.stack([np.asarray(v, self.dtype) for v in values]))
+    def batch(self, values: Sequence[Any] | Array) -> Tensor:
+        """The samples' values (B, ...) as one tensor, the batch first; its last axis may be the next one's view."""
+        array = values if isinstance(values, np.ndarray) else np.stack([np.asarray(v, self.dtype) for v in values])
+        tensor = torch.from_numpy(np.ascontiguousarray(array, self.dtype))
+        return tensor.movedim(-1, 1) if self.channels_last else tensor
 
 
 FIELDS: dict[str, Field] = {
@@ -234,6 +233,11 @@ FIELDS: dict[str, Field] = {
         dtype=np.int64,
         shape=(2,),
     ),
+    "augmentation": Field(
+        meaning="(K,): the numbers that its augmentations are made of, where the device makes them",
+        dtype=np.float32,
+        shape=(None,),
+    ),
 }
 """All fields by name. A field of one's own is added to this table, by a module that is imported with ``--import``."""
 
@@ -268,9 +272,12 @@ def moved(sample: Sample, change: Map, sides: Sides = NO_SIDES) -> Sample:
     return out
 
 
-def collate(samples: list[Sample]) -> dict[str, Any]:
-    """Samples -> one batch. All must have the fields of the first."""
+def collate(samples: list[Sample] | dict[str, Array]) -> dict[str, Any]:
+    """Samples -> one batch. All must have the fields of the first. Or fields (B, ...) that were read at once."""
     batch: dict[str, Any] = {}
+    if isinstance(samples, dict):
+        found = {name: FIELDS[name].batch(samples[name]) for name in FIELDS if name in samples}
+        return {**found, **{name: samples[name] for name in NOTES & samples.keys()}}
     for name in (name for name in FIELDS if name in samples[0]):
         batch[name] = FIELDS[name].batch([sample[name] for sample in samples])
     if "unreadable" in samples[0]:

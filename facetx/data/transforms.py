@@ -4,21 +4,25 @@ A geometric transform gives one map, which moves every field; a photometric one 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
+from facetx.data import batched
 from facetx.data.base import Sample
 from facetx.data.sample import NO_SIDES, Map, Sides, moved
-from facetx.errors import DataError
+from facetx.errors import ConfigError, DataError
 from facetx.registry import Registry
 
 Size = tuple[int, int]
 """Height and width in pixels."""
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
+IDENTITY = np.eye(2, 3)
 
 
 class Transform(ABC):
@@ -34,6 +38,21 @@ class Transform(ABC):
     def __call__(self, sample: Sample, rng: np.random.Generator, sides: Sides = NO_SIDES) -> Sample:
         """The changed sample. ``sides`` says what a mirror makes of the data's attributes and mask classes."""
 
+    def numbers(self, size: Size, rng: np.random.Generator) -> NDArray[np.float32]:
+        """(K,) all that is random about one image of this size: what ``of_batch`` needs to know of it."""
+        raise ConfigError(
+            f"data.augment_on: the transform {type(self).__name__} knows no batches; set it to workers, or write its "
+            "numbers and of_batch"
+        )
+
+    def of_batch(self, batch: Mapping[str, Tensor], numbers: Tensor, sides: Sides = NO_SIDES) -> dict[str, Tensor]:
+        """A batch, on any device, with each image changed by its ``numbers`` (B, K)."""
+        raise NotImplementedError
+
+    def gives(self, size: Size) -> Size:
+        """The size of what becomes of an image of this size."""
+        return size
+
 
 class Geometric(Transform):
     """Moves the image, and with it all that lies on it."""
@@ -46,6 +65,16 @@ class Geometric(Transform):
         change = self.map(sample["image"].shape[:2], rng)
         return sample if change is None else moved(sample, change, sides)
 
+    def numbers(self, size: Size, rng: np.random.Generator) -> NDArray[np.float32]:
+        change = self.map(size, rng)
+        if change is not None and change.new != self.gives(size):
+            raise ConfigError(f"data.augment_on: {type(self).__name__} gives sizes of its own; set it to workers")
+        return (IDENTITY if change is None else change.matrix).astype(np.float32).ravel()
+
+    def of_batch(self, batch: Mapping[str, Tensor], numbers: Tensor, sides: Sides = NO_SIDES) -> dict[str, Tensor]:
+        height, width = batch["image"].shape[2:]
+        return batched.moved(batch, numbers.view(-1, 2, 3), self.gives((height, width)), sides)
+
 
 class Photometric(Transform):
     """Changes the colors of the image."""
@@ -56,6 +85,22 @@ class Photometric(Transform):
 
     def __call__(self, sample: Sample, rng: np.random.Generator, sides: Sides = NO_SIDES) -> Sample:
         return {**sample, "image": self.image(sample["image"], rng)}
+
+
+class Batched(Photometric):
+    """A photometric transform that is written for batches; workers apply it to a batch of one."""
+
+    @abstractmethod
+    def images(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """uint8 RGB (B, 3, H, W) and ``numbers`` (B, K) -> the same, each image by its own numbers alone."""
+
+    def image(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        numbers = self.numbers((image.shape[0], image.shape[1]), rng)
+        one = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+        return np.ascontiguousarray(self.images(one, torch.from_numpy(numbers)[None])[0].permute(1, 2, 0).numpy())
+
+    def of_batch(self, batch: Mapping[str, Tensor], numbers: Tensor, sides: Sides = NO_SIDES) -> dict[str, Tensor]:
+        return {**batch, "image": self.images(batch["image"], numbers)}
 
 
 def mirror(sample: Sample, sides: Sides = NO_SIDES) -> Sample:
@@ -131,6 +176,9 @@ class RandomCrop(Geometric):
             raise DataError(f"scale must be two shares in 0..1, the smaller first, got {scale}")
         self.size, self.scale = size, scale
 
+    def gives(self, size: Size) -> Size:
+        return self.size, self.size
+
     def map(self, size: Size, rng: np.random.Generator) -> Map:
         side = min(size) * rng.uniform(*self.scale) ** 0.5
         left, upper = rng.uniform(0, size[1] - side), rng.uniform(0, size[0] - side)
@@ -148,6 +196,9 @@ class CenterCrop(Geometric):
 
     def __init__(self, size: int):
         self.size = size
+
+    def gives(self, size: Size) -> Size:
+        return self.size, self.size
 
     def map(self, size: Size, rng: np.random.Generator) -> Map:
         if min(size) < self.size:
@@ -168,8 +219,14 @@ class Resize(Geometric):
     def __init__(self, size: int):
         self.size = size
 
+    def gives(self, size: Size) -> Size:
+        return self.size, self.size
+
     def map(self, size: Size, rng: np.random.Generator) -> Map:
         return Map.resize(size, (self.size, self.size))
+
+    def of_batch(self, batch: Mapping[str, Tensor], numbers: Tensor, sides: Sides = NO_SIDES) -> dict[str, Tensor]:
+        return batched.resized(batch, self.size, sides)
 
 
 class ColorJitter(Photometric):
@@ -186,6 +243,13 @@ class ColorJitter(Photometric):
             raise DataError(f"hue must be in 0..0.5, got {hue}")
         self.factors = np.array([brightness, contrast, saturation])
         self.hue = hue
+
+    def numbers(self, size: Size, rng: np.random.Generator) -> NDArray[np.float32]:
+        factors = 1 + self.factors * rng.uniform(-1, 1, 3)
+        return np.array([*factors, rng.uniform(-self.hue, self.hue) if self.hue else 0], np.float32)
+
+    def of_batch(self, batch: Mapping[str, Tensor], numbers: Tensor, sides: Sides = NO_SIDES) -> dict[str, Tensor]:
+        return {**batch, "image": batched.jittered(batch["image"], numbers)}
 
     def image(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         b, c, s = 1 + (self.factors * rng.uniform(-1, 1, 3)).astype(np.float32)
@@ -205,6 +269,68 @@ def _turned(image: NDArray[np.uint8], hue: float) -> NDArray[np.uint8]:
     return np.array(Image.fromarray(colors, "HSV").convert("RGB"))
 
 
+class Blur(Batched):
+    """Blurs the image by a Gaussian, as a camera out of focus would.
+
+    Args:
+        sigma: Smallest and largest width of the Gaussian, in pixels, of at most 3.
+        p: With this probability, in 0..1.
+    """
+
+    def __init__(self, sigma: tuple[float, float] = (0.5, 2.0), p: float = 0.3):
+        if not 0 < sigma[0] <= sigma[1] <= 3:
+            raise DataError(f"sigma must be two numbers in 0..3, the smaller first, got {sigma}")
+        self.sigma, self.p = sigma, _share("p", p)
+
+    def numbers(self, size: Size, rng: np.random.Generator) -> NDArray[np.float32]:
+        sigma, drawn = rng.uniform(*self.sigma), rng.random()
+        return np.array([sigma if drawn < self.p else 0], np.float32)
+
+    def images(self, images: Tensor, numbers: Tensor) -> Tensor:
+        return batched.blurred(images, numbers[:, 0])
+
+
+class LowResolution(Batched):
+    """Shrinks the image and brings it back to its size, as of a face far away.
+
+    Args:
+        factors: One of these is drawn; how many times smaller.
+        p: With this probability, in 0..1.
+    """
+
+    def __init__(self, factors: Sequence[int] = (2, 3, 4), p: float = 0.2):
+        if not factors or min(factors) < 2:
+            raise DataError(f"factors must be whole numbers of 2 or more, got {tuple(factors)}")
+        self.factors, self.p = tuple(factors), _share("p", p)
+
+    def numbers(self, size: Size, rng: np.random.Generator) -> NDArray[np.float32]:
+        factor, drawn = self.factors[rng.integers(len(self.factors))], rng.random()
+        return np.array([factor if drawn < self.p else 1], np.float32)
+
+    def images(self, images: Tensor, numbers: Tensor) -> Tensor:
+        return batched.coarsened(images, numbers[:, 0], self.factors)
+
+
+class Cutout(Batched):
+    """Covers a square of the image with gray, as a hand or a mask would (DeVries and Taylor 2017, arXiv 1708.04552).
+
+    Args:
+        share: Of the image's side that the square has; its middle lies anywhere, so it may reach beyond the edge.
+        p: With this probability, in 0..1.
+    """
+
+    def __init__(self, share: float = 0.3, p: float = 0.5):
+        self.share, self.p = _share("share", share), _share("p", p)
+
+    def numbers(self, size: Size, rng: np.random.Generator) -> NDArray[np.float32]:
+        x, y, drawn = rng.uniform(0, [size[1], size[0], 1])
+        half = self.share * min(size) / 2 if drawn < self.p else 0
+        return np.array([x - half, y - half, x + half, y + half], np.float32)
+
+    def images(self, images: Tensor, numbers: Tensor) -> Tensor:
+        return batched.covered(images, numbers, value=127)
+
+
 def _share(name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise DataError(f"{name} must be in 0..1, got {value}")
@@ -220,6 +346,9 @@ TRANSFORMS: Registry[Callable[..., Transform]] = Registry(
         "random_crop": RandomCrop,
         "center_crop": CenterCrop,
         "color_jitter": ColorJitter,
+        "blur": Blur,
+        "low_resolution": LowResolution,
+        "cutout": Cutout,
         "resize": Resize,
     },
     base=Transform,

@@ -157,12 +157,11 @@ class _Stack:
             items = [(index, {**item, "image": _resized(item["image"], self.size)}) for index, item in items]
         for index, item in items:
             self._check(index, item)
-        fields = (name for name in self.fields if name != "image" and not (name == "mask" and self.resize))
+        fields = (name for name in self.fields if not (name == "mask" and self.resize))
         batch = {name: FIELDS[name].batch([item[name] for _, item in items]) for name in fields}
         if self.resize and "mask" in self.fields:
             batch |= _padded([np.asarray(item["mask"]) for _, item in items])
-        images = torch.from_numpy(np.stack([item["image"] for _, item in items]))
-        return {"image": images.permute(0, 3, 1, 2), **batch}  # B H W 3 -> B 3 H W
+        return batch
 
     def _check(self, index: int, item: Sample) -> None:
         height, width = item["image"].shape[:2]

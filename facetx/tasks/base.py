@@ -23,6 +23,7 @@ class Task(nn.Module, ABC):
         backbone: Images -> embeddings.
         leaves_out: Whether ``forward`` uses a part of the weights alone, as a task of feature maps does.
         attribute_names: (A,) of the output "attributes", in its order; none where it predicts no attributes.
+        class_parts: How the names of published parameters begin that have an entry for each of ``mask_classes``.
         mask_classes, mask_colors: (M,) of the output "mask", in the order of its channels; none where it predicts none.
     """
 
@@ -31,6 +32,7 @@ class Task(nn.Module, ABC):
     attribute_names: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
     mask_colors: tuple[Color, ...] = ()
+    class_parts: tuple[str, ...] = ()
 
     def __init__(self, backbone: Backbone):
         super().__init__()

@@ -39,6 +39,7 @@ class Parsing(Task):
     """
 
     leaves_out = True  # of the backbone its pooling and neck
+    class_parts = ("decoder.classifier.",)
 
     def __init__(
         self,

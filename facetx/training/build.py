@@ -20,6 +20,7 @@ from facetx.config.dataset import open_dataset
 from facetx.config.parts import check_args
 from facetx.config.settings import EvaluatorSettings
 from facetx.data.base import FaceDataset
+from facetx.data.batched import MOVED, STILL
 from facetx.data.digest import NOTHING, overlap
 from facetx.data.loader import StepSampler, TrainingItems
 from facetx.data.samplers import SAMPLERS
@@ -131,7 +132,16 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     if settings.select is not None and settings.select.split("/")[0] not in names:
         raise ConfigError(f"select: {settings.select!r} is no value of an evaluator; they are {', '.join(names)}")
 
-    items = TrainingItems(dataset, transforms, settings.seed, backbone.contract.size, task.needs)
+    items = TrainingItems(
+        dataset,
+        transforms,
+        settings.seed,
+        backbone.contract.size,
+        task.needs,
+        draw_only=settings.data.augment_on == "device",
+    )
+    if items.draw_only:
+        check_augmentation(items, task)
     rates = None
     if settings.optim.layer_decay is not None:
         rates = {f"backbone.{k}": v for k, v in layer_rates(backbone, settings.optim.layer_decay).items()}
@@ -210,6 +220,13 @@ def check_overlap(dataset: FaceDataset, evaluator: Evaluator) -> None:
             "not be those of new people; choose another part, other identities or images, or accept it with "
             "allow_overlap: true beside the evaluator's name"
         )
+
+
+def check_augmentation(items: TrainingItems, task: Task) -> None:
+    """Raises ``ConfigError`` where the device cannot make the augmentations."""
+    if other := sorted(task.needs - MOVED - STILL):
+        raise ConfigError(f"data.augment_on: the device does not move the field {other[0]!r}; set it to workers")
+    assert len(items.widths) == len(items.transforms)  # each knows batches, or has said so
 
 
 def check_labels(dataset: Any) -> None:

@@ -112,13 +112,15 @@ def train(
         closing(batches_of(loader)) as batches,
     ):
         started = row_began = time.perf_counter()
-        began = start
+        began, waited = start, 0.0
         stop = bool(unanswered) and not ask(unanswered, outcome, progress, records, caught)
         while outcome.step < run.total_steps and not stop:
             problem: BaseException | None = None
             try:
                 with caught.interrupting():
+                    asked = time.perf_counter()
                     batch = next(batches)
+                    waited += time.perf_counter() - asked
                 note_unreadable(run, batch, unreadable)
             except (Exception, InterruptedBySignal) as error:
                 problem = error
@@ -140,16 +142,16 @@ def train(
             last = done == run.total_steps
             if last or done % settings.train.log_every == 0:
                 seconds = time.perf_counter() - row_began
-                row = training_row(run, progress, done, seconds / (done - began))
+                row = training_row(run, progress, done, seconds / (done - began), waited / seconds)
                 stop_if_diverged(run, progress, done)
                 records.write(row)
-                row_began, began = time.perf_counter(), done
+                row_began, began, waited = time.perf_counter(), done, 0.0
             due, stop = evaluators_due(run, done), caught.by_all()
             if last or due or stop or done % settings.train.checkpoint_every == 0:
                 records.save(done, evaluated=not due, must=last or stop)
             if due and not stop:
                 stop = not ask(due, outcome, progress, records, caught)
-                row_began, began = time.perf_counter(), done
+                row_began, began, waited = time.perf_counter(), done, 0.0
     outcome.signal = caught.number
     outcome.seconds = time.perf_counter() - started
     if outcome.evaluating:
@@ -182,8 +184,8 @@ def ask(due: list[Evaluator], outcome: Outcome, progress: Progress, records: Rec
     return True
 
 
-def training_row(run: Run, progress: Progress, done: int, seconds_a_step: float) -> Row:
-    """The row of the steps since the last one."""
+def training_row(run: Run, progress: Progress, done: int, seconds_a_step: float, data_wait: float = 0.0) -> Row:
+    """The row of the steps since the last one, in which the loop waited for data this share of the time."""
     return {
         "step": done,
         "epoch": done / run.steps_per_epoch,
@@ -191,6 +193,7 @@ def training_row(run: Run, progress: Progress, done: int, seconds_a_step: float)
         **progress.row(),
         "train/lr": run.optimizer.param_groups[0]["lr"],
         "time/images_per_second": run.settings.train.batch_size / seconds_a_step,
+        "time/data_wait": data_wait,
         "time/left": seconds_a_step * (run.total_steps - done),
     }
 

@@ -36,7 +36,7 @@ def open_data(run: Run) -> None:
             f"none: give data.args.landmarks, use data that has them, or choose a backbone without KP-RPE"
         )
     with torch.random.fork_rng(devices=[]):  # whatever a network draws here, training must not feel it
-        try_backbone(run, collate([item]))
+        try_backbone(run, run.items.finished(collate([item])))
         for evaluator in run.evaluators:
             for note in evaluator.notes:
                 log.warning("evaluator %s: %s", evaluator.name, note)

@@ -116,6 +116,7 @@ class Terminal:
     def write(self, row: Row) -> None:
         if "train/loss" in row:
             text = f"loss {row['train/loss']:.3f}, {row['time/images_per_second']:.0f} images/s"
+            text += f", {100 * row['time/data_wait']:.0f} % waiting for data" if "time/data_wait" in row else ""
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(row["step"] - self._bar.n)
             if self._bar.disable:

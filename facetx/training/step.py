@@ -31,6 +31,7 @@ def training_step(run: Run, batch: Batch, step: int) -> tuple[dict[str, Tensor],
     before = Remembered(run.task)
 
     whole = {k: v.to(run.device, non_blocking=True) for k, v in batch.items() if isinstance(v, Tensor)}
+    whole = run.items.finished(whole)
     parts = split(whole, s.optim.accumulate)
     if len(parts) == 1 or run.task.parts_are_independent:
         scalars = summed_gradients(run, parts)

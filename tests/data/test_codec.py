@@ -7,8 +7,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
+from facetx.data.formats import codec
 from facetx.data.formats.codec import FORMATS, FREE_PIXELS, decode_image, encode_jpeg, encode_png, image_suffix
 from facetx.data.lists.folders import EXTENSIONS
 from facetx.errors import DataError
@@ -129,3 +130,23 @@ def test_a_jpeg_is_as_good_as_asked_and_keeps_its_colors():
     best, worst = (encode_jpeg(red_next_to_green, quality) for quality in (100, 5))
     assert len(worst) < len(best)
     np.testing.assert_allclose(decode_image(best, "x"), red_next_to_green, atol=4)
+
+
+def test_the_quick_reader_gives_pillows_very_pixels_and_leaves_it_the_rest(monkeypatch):
+    pytest.importorskip("simplejpeg", reason="needs the extra 'fast'")
+    rng = np.random.default_rng(0)
+    image = np.array(Image.fromarray(rng.integers(0, 256, (9, 11, 3), np.uint8)).resize((77, 63)))
+    tag = Image.Exif()
+    tag[ExifTags.Base.Orientation] = 6
+    kinds = [(q, s, p) for q in (30, 95) for s in (0, 2) for p in (False, True)]
+    plain = [saved(image, "JPEG", quality=q, subsampling=s, progressive=p) for q, s, p in kinds]
+    others = [saved(image, "JPEG", exif=tag), saved(image[..., 0], "JPEG")]
+    ours = [codec.decode_image(data, "it") for data in plain + others]
+    assert all(codec._quick(data) is not None for data in plain)
+    assert codec._quick(others[0]) is None  # it is turned
+    assert codec._quick(others[1]) is None
+    assert codec._quick(plain[0][: len(plain[0]) // 2]) is None  # it is cut off
+    assert codec._quick(b"\xff\xd8\xffnothing") is None
+    monkeypatch.setattr(codec, "simplejpeg", None)
+    for found, data in zip(ours, plain + others):
+        assert np.array_equal(found, codec.decode_image(data, "it"))

@@ -6,13 +6,17 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from conftest import copied
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from facetx.data import DATASETS, TRANSFORMS
-from facetx.data.sample import check
+from facetx.data.cache import Cached
+from facetx.data.loader import TrainingItems
+from facetx.data.sample import check, collate
+from facetx.data.sets.folder import ImageFolder
 from facetx.data.sets.packed import Packed, PackWriter
 from facetx.data.synthetic.faces import SyntheticFaces
 from facetx.errors import DataError
@@ -209,3 +213,44 @@ def test_damaged_bytes_give_a_data_error_or_a_read(tmp_path_factory, data):
         assert [faces[i]["image"].shape for i in range(5)] == [(4, 5, 3)] * 5
     except DataError:
         pass
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_batch_is_read_at_once_and_is_that_of_its_items(tmp_path, on_device):
+    rng = np.random.default_rng(0)
+    writer = PackWriter(tmp_path / "set", (16, 16), "drawn", ["smile"], ["skin", "hair"])
+    for i in range(12):
+        values = {
+            "keypoints": rng.random((5, 2)),
+            "attributes": rng.integers(0, 2, 1),
+            "mask": rng.integers(0, 2, (16, 16)),
+        }
+        mask = values.pop("mask").astype(np.uint8)
+        writer.add(f"p/{i}", i % 3, rng.integers(0, 256, (16, 16, 3), np.uint8), mask=mask, **values)
+    writer.finish(["a", "b", "c"])
+    packed = Packed(str(tmp_path / "set"))
+    changes = [TRANSFORMS.create("flip"), TRANSFORMS.create("cutout")] if on_device else []
+    items = TrainingItems(packed, changes, seed=1, image_size=16, draw_only=on_device)
+    keys = [(2, i) for i in (7, 3, 11, 3)]
+    at_once = items.__getitems__(keys)
+    assert isinstance(at_once, dict)
+    ours, theirs = collate(at_once), collate([items[key] for key in keys])
+    assert ours.keys() == theirs.keys()
+    assert ours.pop("unreadable") == theirs.pop("unreadable") == {}
+    for name in ours:
+        assert ours[name].dtype == theirs[name].dtype
+        assert torch.equal(ours[name], theirs[name]), name
+    worn = TrainingItems(packed, [TRANSFORMS.create("flip")], seed=1, image_size=16)
+    assert isinstance(worn.__getitems__(keys), list)  # a worker makes each
+    assert Packed(str(tmp_path / "set"), size=8).many(np.array([1])) is None
+    with pytest.raises(DataError, match="16x16 pixels, but the model takes 8x8"):
+        TrainingItems(packed, [], seed=1, image_size=8).__getitems__(keys)
+
+
+def test_a_cache_is_read_at_once_too_when_it_is_full(faces):
+    cached = Cached(ImageFolder(str(faces)), shared=False)
+    assert cached.many(np.array([2, 1])) is None
+    whole = [cached[i] for i in range(len(cached))]
+    found = cached.many(np.array([2, 1]))
+    assert np.array_equal(found["image"], [whole[2]["image"], whole[1]["image"]])
+    assert found["label"].tolist() == [whole[2]["label"], whole[1]["label"]]

@@ -13,7 +13,7 @@ from facetx.data import TRANSFORMS, Description, FaceDataset, Geometric
 from facetx.data.cache import Cached
 from facetx.data.formats.codec import decode_image, image_size, is_turned, resize
 from facetx.data.loader import TrainingItems
-from facetx.data.sample import FIELDS, Map, Sides, check, collate, moved
+from facetx.data.sample import Map, Sides, check, collate, moved
 from facetx.data.sets.folder import ImageFolder
 from facetx.data.synthetic.faces import SyntheticFaces
 from facetx.data.transforms import mirror
@@ -81,7 +81,7 @@ def test_regions_of_keypoints_still_lie_under_them(name, seed):
 def test_a_mirror_twice_is_nothing_and_once_changes_sides(seed):
     before = sample(seed)
     once, twice = mirror(before, SIDES), mirror(mirror(before, SIDES), SIDES)
-    for name in FIELDS:
+    for name in before:
         np.testing.assert_allclose(twice[name], before[name], atol=1e-6, err_msg=name)
     assert once["attributes"].tolist() == [1, 0, 1]
     assert np.array_equal(once["image"], before["image"][:, ::-1])
@@ -111,7 +111,7 @@ def test_a_moved_image_is_what_a_loop_over_pixels_gives():
             fx, fy = x - x0, y - y0
             top = image[y0, x0] * (1 - fx) + image[y0, x1] * fx
             expected = top * (1 - fy) + (image[y1, x0] * (1 - fx) + image[y1, x1] * fx) * fy
-            np.testing.assert_allclose(found[row, column].astype(float), expected, atol=0.51)
+            np.testing.assert_allclose(found[row, column].astype(float), expected, atol=1.01)  # Pillow cuts off
 
 
 @given(st.integers(8, 260), st.integers(8, 260), st.integers(8, 240))

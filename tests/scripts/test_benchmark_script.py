@@ -25,6 +25,10 @@ SCRIPT = Path(__file__).parents[2] / "scripts/benchmark.py"
             ["parsing", "--masks", "4", "--size", "64", "--batch", "2", "--steps", "1", "--device", "cpu"],
             r"4 masks of 512x512, 19 classes\nconfusion matrix +[\d.]+ s(.|\n)+facetx +1,596,588(.|\n)+LR-ASPP +[\d,]+",
         ),
+        (
+            ["plan", "--gpus", "2", "--classes", "1000", "--model", "vit_p8s8_tiny", "--rate", "100"],
+            r"1,000 classes, sharded, ddp, 128 images a GPU\nGPUs +machines +batch(.|\n)+\n +2 +1 +256 .* 200 ",
+        ),
         (["heads", "--classes", "500", "--batch", "8", "--dim", "16", "--steps", "1"], r"\nchunked +[\d.]+ +[\d.]+ "),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -38,12 +42,10 @@ def test_it_prints_its_table(arguments, pattern):
 def test_data_reads_a_folder_with_and_without_workers(faces):
     command = [sys.executable, str(SCRIPT), "data", "--root", str(faces), "--batch", "4", "--steps", "1"]
     out = subprocess.run([*command, "--workers", "0", "1"], capture_output=True, text=True, check=True).stdout
-    assert re.findall(r"(\w+) +(\d) workers +[\d,]+ images/s of (\d+)x", out) == [
-        ("synthetic_faces", "0", "112"),
-        ("synthetic_faces", "1", "112"),
-        ("image_folder", "0", "32"),
-        ("image_folder", "1", "32"),
-    ]
+    rows = re.findall(r"^([\w, ]+?) +(\d) workers +[\d,]+ images/s of (\d+)x\d+ +([\d,]+) MiB$", out, re.MULTILINE)
+    sizes = {"synthetic_faces": "112", "image_folder": "32", "packed": "32", "packed, numbers drawn": "32"}
+    assert [row[:3] for row in rows] == [(name, n, sizes[name]) for name in sizes for n in "01"]
+    assert all(int(row[3].replace(",", "")) > 50 for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,14 @@ def test_step_memory_is_what_autograd_keeps_each_storage_once(benchmark):
     kept = benchmark.of_backbones._step_bytes(model, lambda: model(images).square().sum().backward(), "cpu")
     assert kept == 4 * 5 * (4 + 8 + 2)
     assert benchmark.of_backbones._weight_bytes(model) == 4 * (4 * 8 + 8 + 8 * 2 + 2)
+
+
+def test_steps_are_taken_in_several_ways(benchmark):
+    cases = ["eager", "original: float32, plain, eager, dropout 0.1"]
+    out = benchmark.run("step", "--device", "cpu", "--batch", "2", "--classes", "20", "--steps", "1", "--cases", *cases)
+    rows = re.findall(r"^(\S.+?) {2,}2 +\d+ +[\d.]+ % +([\d.]+) +[\d.]+ s$", out, re.MULTILINE)
+    assert [name for name, _ in rows] == cases
+    assert rows[0][1] == "1.000"
 
 
 def test_memory_is_foretold_and_taken_alike(benchmark):

@@ -1,7 +1,9 @@
 """The loop: it learns, survives what is not finite, keeps the best, and tells what is wrong with the data."""
 
 import logging
+import re
 import shutil
+import time
 
 import pytest
 import torch
@@ -275,3 +277,19 @@ def test_what_it_tells_at_the_end_is_short(small, tmp_path, caplog):
     caplog.clear()
     loop.train(check_settings({**small, "evaluators": [], "select": None}), tmp_path / "bare")
     assert "evaluations" not in caplog.text
+
+
+def test_the_share_of_time_that_data_is_waited_for_is_in_the_rows(small, tmp_path, monkeypatch, capsys, plain_pictures):
+    read = loop.batches_of
+
+    def slowly(loader):
+        for batch in read(loader):
+            time.sleep(0.05)
+            yield batch
+
+    monkeypatch.setattr(loop, "batches_of", slowly)
+    loop.train(settings_with(small), tmp_path / "run")
+    rows = [row for row in read_rows(tmp_path / "run/metrics.jsonl") if "time/data_wait" in row]
+    assert len(rows) == 4
+    assert all(0.05 < row["time/data_wait"] <= 1 for row in rows)
+    assert re.search(r"step 12/12  loss [\d.]+, \d+ images/s, \d+ % waiting for data, ", capsys.readouterr().err)

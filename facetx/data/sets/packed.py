@@ -109,6 +109,16 @@ class Packed(FaceDataset):
             return item
         return moved(item, Map.resize(self.image_size, (self.size, self.size)))
 
+    def many(self, indices: NDArray[np.int64]) -> dict[str, NDArray[Any]] | None:
+        if self.size is not None and self.image_size != (self.size, self.size):
+            return None
+        found: dict[str, NDArray[Any]] = {"label": self.labels[indices]}
+        found |= {name: values[indices] for name, values in self._small.items()}
+        for name, shape in self._shapes.items():
+            whole = np.frombuffer(self._files[name].bytes, np.uint8, offset=HEADER_BYTES).reshape(len(self), -1)
+            found[name if name == "mask" else "image"] = whole[indices].reshape(len(indices), *shape[1:])
+        return found
+
     def names(self) -> list[str]:
         """(N,) the images' names when they were packed, ``identity/file``."""
         return self._listed()[:]
