@@ -58,7 +58,8 @@ def quantized(path: Path, args: argparse.Namespace) -> None:
     written = quantize(path, out, data, args.images)
     say(f"\nint8: {written.checked}\nwritten: {out}, {out.stat().st_size / path.stat().st_size:.2f} of fp32's bytes\n")
     asked = data or SyntheticFaces(identities=40, images_per_identity=8, first_identity=10_000, size=size)
-    say(f"{decisions_beside(fine, load_model(out), asked).text()}\non {asked.name}")
+    tables = decisions_beside(fine, load_model(out), asked)
+    say("\n\n".join([*(table.text() for table in tables), f"on {asked.name}"]))
 
 
 if __name__ == "__main__":

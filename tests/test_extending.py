@@ -98,3 +98,13 @@ def test_variants_find_a_module_that_lies_elsewhere(folder, tmp_path):
     done = script(tmp_path, "compare.py", "one.yaml", "--import", str(folder / "my_parts.py"), "--run-dir", "out")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out/only/variant.json").read_text())["images"] == 8
+
+
+def test_a_reward_of_ones_own_tunes_masks(folder):
+    changes = ["data.name=synthetic_faces", "data.args={identities: 8, size: 32}", "data.transforms=[]", "head=[]"]
+    changes += ["task={name: parsing_reward, args: {width: 8, reward: my_reward, reward_args: {power: 3.0}}}"]
+    changes += ["evaluators=[]", "train.steps=2", "data.sampler=shuffled"]
+    done = script(folder, "train.py", "--config", "mine.yaml", *changes, "--import", "my_parts", "--run-dir", "reward")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (folder / "reward/metrics.jsonl").read_text().splitlines()]
+    assert 0 < rows[-1]["train/reward"] < 1

@@ -8,7 +8,7 @@ import numpy as np
 from facetx.benchmarks.receipts import Receipt
 from facetx.benchmarks.results import Comparable
 from facetx.errors import DataError
-from facetx.evaluators.parsing import ParsingResult, in_words
+from facetx.evaluators.parsing import ParsingResult, number_words
 from facetx.evaluators.verification import VerificationResult, short
 from facetx.metrics import parsing
 from facetx.metrics.significance import Bootstrapped, McNemar, bootstrap_shares, bootstrap_tar, mcnemar
@@ -82,7 +82,7 @@ class ParsingComparison:
 
     def table(self) -> Table:
         """Both results and their difference: the means, then each class."""
-        rows = [_row(in_words(name), found) for name, found in self.numbers.items()]
+        rows = [_row(number_words(name), found) for name, found in self.numbers.items()]
         rows += [_row(f"F1 of {name}", found) for name, found in self.classes.items()]
         return Table((self.name, *COLUMNS), rows)
 
@@ -120,7 +120,7 @@ def compare_results(
         elif a.labels != b.labels:
             problems.append("masks: they differ, so one was measured by other labels")
         _refuse(a, b, problems)
-        return _compare_masks(a, b, notes)
+        return compare_masks(a, b, notes)
     raise DataError(f"{a.name} and {b.name} are a result of pairs and one of masks, which cannot be compared")
 
 
@@ -144,7 +144,8 @@ def _compare_pairs(a: VerificationResult, b: VerificationResult, notes: list[str
     )
 
 
-def _compare_masks(a: ParsingResult, b: ParsingResult, notes: list[str]) -> ParsingComparison:
+def compare_masks(a: ParsingResult, b: ParsingResult, notes: list[str]) -> ParsingComparison:
+    """Two models' masks of the same images. Raises ``ValueError`` for results of others."""
     return ParsingComparison(
         name=a.name,
         numbers=parsing.compare(a.counts, b.counts),

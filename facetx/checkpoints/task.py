@@ -75,6 +75,9 @@ def start_task_from(task: Task, path: str) -> None:
         return
     checkpoint = find_checkpoint(path, "BEST")
     theirs = {name: value for name, value in checkpoint.weights().items() if name in own}
+    data = checkpoint.meta.data
+    if data is not None and data.mask_classes != task.mask_classes:  # as many classes may be others, in another order
+        theirs = {name: value for name, value in theirs.items() if not name.startswith(task.class_parts)}
     fitting = {name: value for name, value in theirs.items() if value.shape == own[name].shape}
     task.published().load_state_dict(fitting, strict=False)
     if new := [name for name in own if name not in fitting]:

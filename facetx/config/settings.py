@@ -122,7 +122,12 @@ class TrainSettings(Strict):
     epochs: Annotated[float, Field(gt=0)] | None = None
     """Passes over the data in all, in place of steps."""
     batch_size: Positive
-    """Images a step."""
+    """Images a step, of all processes together."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Where torchrun starts several processes: each has the whole backbone (DistributedDataParallel), or a part of each
+    of its weights (FSDP2), which is slower and for a backbone that does not fit otherwise."""
+    sync_batch_norm: bool = False
+    """With several processes: batch norm takes its statistics of the images of all, and not of each one's."""
     head_first_steps: NotNegative = 0
     """Steps at the beginning in which the head alone is trained, so that a new one does not spoil good weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -130,6 +135,9 @@ class TrainSettings(Strict):
     compile: bool | Literal["blocks"] = False
     """torch.compile the backbone: as a whole (true), or the blocks that it repeats, all by one graph, which takes a
     fraction of the time to compile and leaves the rest as it is (blocks)."""
+    channels_last: bool = False
+    """Weights of convolutions in the layout that they are fastest in: a step of a convolutional network takes two
+    thirds of the time on a CPU. Values may differ in their last digits."""
     deterministic: bool = False
     """Deterministic algorithms alone on CUDA too, which are slower: a resumed run then ends bit for bit as an unbroken
     one, as it always does on CPU. An operation that has none is an error."""

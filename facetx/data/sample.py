@@ -4,6 +4,7 @@ Points are counted in pixels from the upper left corner of the image, so that th
 (0.5, 0.5); keypoints are kept in [0, 1] of the image. H, W height and width, A attributes, B batch.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +118,7 @@ class Map:
 
 
 def move_image(image: Array, change: Map) -> Array:
-    """(H, W, 3) uint8: bilinear, antialiased where it shrinks; the edge is repeated beyond the image's end."""
+    """(H, W, 3) uint8: bilinear, antialiased where it shrinks straight; the edge is repeated beyond the image's end."""
     (a, b, tx), (c, d, ty) = change.matrix
     straight = b == c == 0
     if straight and a == d == 1 and change.old == change.new and tx == int(tx) and ty == int(ty):
@@ -130,28 +131,26 @@ def move_image(image: Array, change: Map) -> Array:
         if min(left, upper) >= 0 and right <= change.old[1] and lower <= change.old[0]:
             size = (change.new[1], change.new[0])
             return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, (left, upper, right, lower)))
-    x, y = _old_places(change)
-    x, y = np.clip(x - 0.5, 0, change.old[1] - 1), np.clip(y - 0.5, 0, change.old[0] - 1)
-    x0, y0 = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-    x1, y1 = np.minimum(x0 + 1, change.old[1] - 1), np.minimum(y0 + 1, change.old[0] - 1)
-    fx, fy = (x - x0)[..., None].astype(np.float32), (y - y0)[..., None].astype(np.float32)
-    top = image[y0, x0] * (1 - fx) + image[y0, x1] * fx
-    bottom = image[y1, x0] * (1 - fx) + image[y1, x1] * fx
-    return (top * (1 - fy) + bottom * fy + 0.5).astype(np.uint8)
+    inverse = change.inverse
+    corners = np.array([(0, 0, 1), (change.new[1], 0, 1), (0, change.new[0], 1), (change.new[1], change.new[0], 1)])
+    reached = inverse @ corners.T  # (2, 4): x and y in the old image
+    left, upper = (math.ceil(max(0.0, -low)) + 1 for low in reached.min(1))
+    right, lower = (math.ceil(max(0.0, high - end)) + 1 for high, end in zip(reached.max(1), change.old[::-1]))
+    whole = Image.fromarray(np.pad(image, ((upper, lower), (left, right), (0, 0)), mode="edge"))  # Pillow ends there
+    matrix = inverse + np.array([[0, 0, left], [0, 0, upper]])
+    size = (change.new[1], change.new[0])
+    moved = whole.transform(size, Image.Transform.AFFINE, tuple(matrix.ravel()), Image.Resampling.BILINEAR)
+    return np.array(moved)
 
 
 def move_mask(mask: Array, change: Map) -> Array:
     """(H, W) uint8: the nearest pixel's class; the edge is repeated beyond the image's end."""
-    x, y = _old_places(change)
-    x, y = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-    return mask[np.clip(y, 0, change.old[0] - 1), np.clip(x, 0, change.old[1] - 1)]
-
-
-def _old_places(change: Map) -> tuple[Array, Array]:
-    """x and y (H, W) in the old image of the middle of each pixel of the new."""
     (a, b, tx), (c, d, ty) = change.inverse
-    x, y = np.meshgrid(np.arange(change.new[1]) + 0.5, np.arange(change.new[0]) + 0.5)
-    return a * x + b * y + tx, c * x + d * y + ty
+    column, row = np.arange(change.new[1]) + 0.5, (np.arange(change.new[0]) + 0.5)[:, None]
+    # Of a straight map (1, W) and (H, 1), else (H, W) both.
+    x, y = (a * column + b * row + tx, c * column + d * row + ty) if b or c else (a * column + tx, d * row + ty)
+    x, y = (np.floor(place).astype(np.int64) for place in (x, y))
+    return mask[np.clip(y, 0, change.old[0] - 1), np.clip(x, 0, change.old[1] - 1)]
 
 
 def _shifted(image: Array, dx: int, dy: int) -> Array:

@@ -63,6 +63,10 @@ class Backbone(nn.Module, ABC):
         Raises ``ConfigError`` for a network that has none.
         """
 
+    def embedding_and_features(self, images: Tensor, keypoints: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """What ``forward`` and ``features`` give. A network that need not be run twice for it says so."""
+        return self(images, keypoints), self.features(images, keypoints)
+
     def feature_info(self) -> list[FeatureInfo]:
         """Channels and reduction of each map of ``features``, found out without computing, so a head can be built.
 

@@ -66,9 +66,15 @@ class FaceTransformer(Backbone):
 
     def features(self, images: Tensor, keypoints: Tensor | None = None) -> list[Tensor]:
         """One map: the patches' tokens after the last norm, each in its place (B, D, h, w); no class token."""
-        x = self._encoded(images, keypoints)[:, self.pooling.prefix :]
+        return [self._in_place(self._encoded(images, keypoints))]
+
+    def embedding_and_features(self, images: Tensor, keypoints: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        encoded = self._encoded(images, keypoints)
+        return self.neck(self.pooling(encoded)), [self._in_place(encoded)]
+
+    def _in_place(self, encoded: Tensor) -> Tensor:
         h, w = self.tokens.grid
-        return [rearrange(x, "b (h w) d -> b d h w", h=h, w=w)]
+        return rearrange(encoded[:, self.pooling.prefix :], "b (h w) d -> b d h w", h=h, w=w)
 
     def for_own_size(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Learned positions are interpolated; tables of a size of their own are not known to be resizable."""

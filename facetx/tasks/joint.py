@@ -1,15 +1,18 @@
-"""Identity and attributes in one: one backbone, a loss on its embeddings, and a head for each region of the face."""
+"""Identity and more in one: a backbone, a loss on its embeddings, and another task on the same backbone."""
 
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from facetx.data.base import Description
 from facetx.errors import ConfigError
 from facetx.heads import Head
 from facetx.nn.backbone import Backbone
-from facetx.tasks.attributes import Attributes, GroupsArg, LossName
-from facetx.tasks.base import Batch
+from facetx.tasks.attributes import Attributes, GroupsArg
+from facetx.tasks.attributes import LossName as AttributeLossName
+from facetx.tasks.base import Batch, Task
+from facetx.tasks.mask_losses import LossName as MaskLossName
+from facetx.tasks.parsing import DecoderArgs, Parsing
 from facetx.tasks.recognition import Recognition
 
 
@@ -18,12 +21,77 @@ class AttributeArgs(TypedDict, total=False):
 
     layers: tuple[int, ...]
     dropout: float
-    loss: LossName
+    loss: AttributeLossName
     loss_args: dict[str, float] | None
     groups: GroupsArg
 
 
-class Joint(Recognition):
+class ParsingArgs(DecoderArgs, total=False):
+    """Of ``facetx.tasks.parsing.Parsing``."""
+
+    loss: MaskLossName
+    class_weights: dict[str, float] | None
+    gamma: float
+
+
+class _WithIdentity(Recognition):
+    """Recognition beside another task, which is what is published: it is without the identity head.
+
+    Args:
+        other: The task, on the same backbone.
+        parts: Names of its parts, which become this one's under the same names.
+        weight: Of its loss; that of identities counts once.
+        backbone, data, head, margin_warmup_steps: Of ``Recognition``.
+    """
+
+    def __init__(
+        self,
+        other: Task,
+        parts: tuple[str, ...],
+        weight: float,
+        backbone: Backbone,
+        data: Description,
+        head: Head,
+        margin_warmup_steps: int,
+    ):
+        super().__init__(backbone, data, head, margin_warmup_steps)
+        if weight <= 0:
+            raise ConfigError(f"weight must be above 0, got {weight}; for identities alone take the task recognition")
+        self.weight = weight
+        for name in parts:
+            self.add_module(name, other.get_submodule(name))
+        self.attribute_names = other.attribute_names
+        self.mask_classes, self.mask_colors = other.mask_classes, other.mask_colors
+        self._other = (other,)  # in a tuple, since its parts are this task's own already
+
+    @property
+    def other(self) -> Any:
+        """The task that is published."""
+        return self._other[0]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return super().needs | self.other.needs
+
+    def at_step(self, step: int) -> None:
+        super().at_step(step)
+        self.other.at_step(step)
+
+    def both(self, embeddings: Tensor, batch: Batch, name: str, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """ "loss" of identities and of the other task, ``found``, and what each says beside."""
+        of_identities = self.head(embeddings, batch["label"])
+        return {
+            **of_identities,
+            **{f"{name}/{key}": value.detach() for key, value in found.items()},
+            "identities/loss": of_identities["loss"].detach(),
+            "loss": of_identities["loss"] + self.weight * found["loss"],
+        }
+
+    def published(self) -> Task:
+        return self._other[0]
+
+
+class Joint(_WithIdentity):
     """Recognition and attributes together. What is published is a task of attributes, without the identity head.
 
     Args:
@@ -44,38 +112,59 @@ class Joint(Recognition):
         margin_warmup_steps: int = 0,
         **attributes: Unpack[AttributeArgs],
     ):
-        super().__init__(backbone, data, head, margin_warmup_steps)
-        if weight <= 0:
-            raise ConfigError(f"weight must be above 0, got {weight}; for identities alone take the task recognition")
-        self.weight = weight
-        view = Attributes(backbone, data, **attributes)
-        self.attribute_names = view.attribute_names
-        self.heads, self.criterion = view.heads, view.criterion
-        self._published = (view,)  # in a tuple, since its parts are this task's own already
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return super().needs | {"attributes"}
-
-    def at_step(self, step: int) -> None:
-        super().at_step(step)
-        self.criterion.begin_step()
+        other = Attributes(backbone, data, **attributes)
+        super().__init__(other, ("heads", "criterion"), weight, backbone, data, head, margin_warmup_steps)
 
     def loss(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """ "loss" of both, and what each says beside."""
-        of_identities = self.head(embeddings, batch["label"])
-        of_attributes = self._published[0].loss(embeddings, batch)
-        return {
-            **of_identities,
-            **{f"attributes/{name}": value.detach() for name, value in of_attributes.items()},
-            "identities/loss": of_identities["loss"].detach(),
-            "loss": of_identities["loss"] + self.weight * of_attributes["loss"],
-        }
+        return self.both(embeddings, batch, "attributes", self.other.loss(embeddings, batch))
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """ "embedding", "attributes", and "logits" of identities where the head has class centers."""
         predicted = super().predict(batch)
-        return {**predicted, "attributes": self._published[0].logits(predicted["embedding"])}
+        return {**predicted, "attributes": self.other.logits(predicted["embedding"])}
 
-    def published(self) -> nn.Module:
-        return self._published[0]
+
+class JointParsing(_WithIdentity):
+    """Recognition and parsing together. What is published is a task of parsing, without the identity head.
+
+    Args:
+        backbone: Images -> embeddings and feature maps.
+        data: Of the training set, with the names of the masks' classes.
+        head: The loss on identities; ``head`` of the settings.
+        weight: Of the loss of parsing; that of identities counts once.
+        margin_warmup_steps: Of the task ``recognition``.
+        parsing: Of the task ``parsing``.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        data: Description,
+        head: Head,
+        weight: float = 1.0,
+        margin_warmup_steps: int = 0,
+        **parsing: Unpack[ParsingArgs],
+    ):
+        other = Parsing(backbone, data, **parsing)
+        super().__init__(other, ("decoder", "criterion"), weight, backbone, data, head, margin_warmup_steps)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        embeddings, logits = self._seen(batch)
+        return self.both(embeddings, batch, "parsing", self.other.loss_of(logits, batch))
+
+    def loss(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Of embeddings that were gathered in parts: the maps are computed anew, of the whole batch."""
+        return self.both(embeddings, batch, "parsing", self.other(batch))
+
+    def predict(self, batch: Batch) -> dict[str, Tensor]:
+        """ "embedding", "mask", and "logits" of identities where the head has class centers."""
+        embedding, mask = self._seen(batch)
+        identities = {"logits": self.head.logits(embedding)} if self.head.has_logits else {}
+        return {"embedding": embedding, "mask": mask, **identities}
+
+    def _seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The embeddings (B, E) and the logits (B, M, H, W)."""
+        images = self.backbone.contract(batch["image"])
+        points = (batch["keypoints"],) if self.backbone.needs_keypoints else ()
+        embeddings, maps = self.backbone.embedding_and_features(images, *points)
+        return embeddings, self.other.decode(maps, images)

@@ -111,7 +111,7 @@ def test_a_moved_image_is_what_a_loop_over_pixels_gives():
             fx, fy = x - x0, y - y0
             top = image[y0, x0] * (1 - fx) + image[y0, x1] * fx
             expected = top * (1 - fy) + (image[y1, x0] * (1 - fx) + image[y1, x1] * fx) * fy
-            np.testing.assert_allclose(found[row, column].astype(float), expected, atol=0.51)
+            np.testing.assert_allclose(found[row, column].astype(float), expected, atol=1.01)  # Pillow cuts off
 
 
 @given(st.integers(8, 260), st.integers(8, 260), st.integers(8, 240))

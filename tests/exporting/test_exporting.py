@@ -16,6 +16,8 @@ from facetx.benchmarks.embedding_cache import EmbeddingCache
 from facetx.benchmarks.receipts import make_receipt, network_digest, weights_digest
 from facetx.checkpoints.exported import KEY, Facts, read_facts
 from facetx.contract import InputContract
+from facetx.data.base import Description
+from facetx.data.mask_classes import colors_of
 from facetx.data.synthetic.faces import SyntheticFaces
 from facetx.errors import CheckpointError, ConfigError, DataError, ExportError, UnknownNameError
 from facetx.evaluators import build_evaluator, predictions
@@ -23,7 +25,7 @@ from facetx.exporting import export, quantize
 from facetx.exporting.beside import decisions_beside
 from facetx.inference.model import FaceModel, load_task
 from facetx.nn.backbone import Backbone
-from facetx.tasks import Task
+from facetx.tasks import TASKS, Task
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'export'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
@@ -193,6 +195,22 @@ def test_masks_are_those_of_pytorch_and_so_is_what_is_said_of_them(tmp_path):
     assert {**a.as_dict(), "colors": a.colors} == {**b.as_dict(), "colors": b.colors}
 
 
+def test_int8_masks_stand_beside_those_of_fp32(tmp_path):
+    faces = SyntheticFaces(identities=4, images_per_identity=2, size=32)
+    facts = {"exported": {"attributes": []}}
+    fine, other = (FaceModel(ByPlace(faces, noise=noise), "cpu", facts) for noise in (0.0, 0.5))
+    fine.backbone.embedding_dim = 0  # as of a file that gives masks alone
+    (table,) = decisions_beside(fine, other, faces)
+    assert table.title == "A is fp32, B int8"
+    assert table.rows[0][0] == "mean F1"
+    a, b = (model.evaluate("parsing", faces).summary()["mean_f1"] for model in (fine, other))
+    assert table.rows[0][1].startswith(f"{100 * a:.2f} %")
+    assert table.rows[0][3].startswith(f"{100 * (b - a):+.2f} ")
+    faces.mask_classes = ("background", "skin")
+    with pytest.raises(DataError, match="no people, attributes or masks"):
+        decisions_beside(fine, other, faces)
+
+
 def test_keypoints_are_the_second_input(tmp_path):
     backbone = kprpe()
     path = tmp_path / "kprpe.onnx"
@@ -247,7 +265,7 @@ def test_int8_is_near_and_says_so(traits, onnx_file, tmp_path):
     coarse, fine = facetx.load_model(path), facetx.load_model(onnx_file)
     receipt = make_receipt(build_evaluator("pairs", faces, {"folds": 2, "pairs_per_fold": 5}), coarse.backbone)
     assert receipt.precision == "int8"
-    table = decisions_beside(fine, coarse, faces)
+    (table,) = decisions_beside(fine, coarse, faces)  # its masks have other classes
     assert [row[0] for row in table.rows] == ["pairs", "attributes"]
     labels = torch.stack([torch.as_tensor(faces[i]["attributes"]) for i in range(len(faces))])
     images = [faces[i]["image"] for i in range(len(faces))]
@@ -426,3 +444,25 @@ def test_the_export_leaves_the_model_as_it_was(tmp_path):
 def test_facts_are_strict():
     with pytest.raises(ValueError, match="weights"):
         Facts(task="x", outputs={"embedding": (4,)}, input=BGR, weights="1", network="2", facetx="0", torch="2")
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "decoder"),
+    [
+        ("timm:mobilevitv2_050", {"image_size": 64, "embedding_dim": None}, {"finest": 2}),
+        ("vit_p8s8_tiny", SMALL, {"detail": 8, "context": True}),
+    ],
+)
+def test_a_parsing_task_is_exported_with_its_classes(tmp_path, name, args, decoder):
+    classes = ("background", "skin", "hair")
+    data = Description(1, (), classes, colors_of(classes))
+    task = TASKS.create("parsing", backbone=BACKBONES.create(name, **args), data=data, width=8, **decoder).eval()
+    facts = export(task, tmp_path / "parsing.onnx").facts
+    size = args["image_size"]
+    assert facts.outputs == {"mask": (3, size, size)}
+    assert facts.mask_classes == classes
+    assert facts.difference < 1e-5
+    (found,) = onnxruntime.InferenceSession(str(tmp_path / "parsing.onnx")).run(
+        ["mask"], {"image": noise(3, size).numpy()}
+    )
+    assert found.shape == (3, 3, size, size)

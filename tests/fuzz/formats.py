@@ -22,8 +22,9 @@ with atheris.instrument_imports(include=INSTRUMENTED):
     from PIL import Image
 
     from facetx.data.formats.arrays import read_npz
-    from facetx.data.formats.codec import decode_image, encode_png
+    from facetx.data.formats.codec import decode_image, decode_mask, encode_png
     from facetx.data.lists.attributes import read_attribute_csv
+    from facetx.data.lists.classes import read_classes
     from facetx.data.lists.ijb import read_media, read_points, read_subjects, read_template_pairs
     from facetx.data.lists.image_lists import read_names
     from facetx.data.lists.landmarks import read_landmarks
@@ -33,6 +34,8 @@ with atheris.instrument_imports(include=INSTRUMENTED):
     from facetx.data.sets.bins import BinImages
     from facetx.data.sets.image_list import ImageList
     from facetx.data.sets.packed import Packed, PackWriter
+    from facetx.data.sets.parsing import read_mapping, read_stems
+    from facetx.data.sets.parsing import read_points as read_lapa
     from facetx.data.sets.records import RecordFaces, read_property, write_faces
     from facetx.data.sets.shards import Shards
     from facetx.errors import DataError
@@ -96,6 +99,36 @@ def read_image(path: Path) -> None:
     assert image.dtype == np.uint8
     assert image.ndim == image.shape[2] == 3
     assert decode_image(path.read_bytes(), str(path), 4).shape == (4, 4, 3)
+
+
+def make_masks(folder: Path) -> list[bytes]:
+    contents = []
+    for kind in ("PNG", "BMP", "TIFF"):
+        for mode in ("L", "P"):
+            out = io.BytesIO()
+            image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+            if mode == "P":
+                image.putpalette(list(range(192)))
+            image.save(out, kind)
+            contents.append(out.getvalue())
+    return contents
+
+
+def read_mask(path: Path) -> None:
+    mask = decode_mask(path.read_bytes(), str(path))
+    assert mask.dtype == np.uint8
+    assert mask.ndim == 2
+
+
+def read_class_file(path: Path) -> None:
+    names, colors = read_classes(path)
+    assert len(set(names)) == len(names) == len(colors) >= 2
+
+
+def read_lapa_points(path: Path) -> None:
+    points = read_lapa(path)
+    assert points.shape == (5, 2)
+    assert np.isfinite(points).all()
 
 
 def make_rec(folder: Path) -> list[bytes]:
@@ -242,14 +275,31 @@ def mend_json(data: bytes, valid: bytes) -> bytes:
 
 
 def make_result(folder: Path) -> list[bytes]:
-    from facetx.benchmarks.receipts import Receipt
     from facetx.benchmarks.results import write_result
     from facetx.evaluators.verification import VerificationResult
 
     scores, same, fold = np.array([0.9, 0.1, 0.8, 0.2]), np.array([True, False] * 2), np.array([0, 0, 1, 1])
+    write_result(folder / "x.json", VerificationResult("x", scores, same, fold, 1.0, True), some_receipt())
+    return [(folder / "x.json").read_bytes()]
+
+
+def some_receipt():
+    from facetx.benchmarks.receipts import Receipt
+
     examples = {str: "x", bool: True, dict[str, Any]: {"size": [8, 8]}, dict[str, str]: {"eer": "x"}}
-    receipt = Receipt(**{field.name: examples.get(field.type) for field in fields(Receipt)})
-    write_result(folder / "x.json", VerificationResult("x", scores, same, fold, 1.0, True), receipt)
+    return Receipt(**{field.name: examples.get(field.type) for field in fields(Receipt)})
+
+
+def make_parsed(folder: Path) -> list[bytes]:
+    from facetx.benchmarks.results import write_result
+    from facetx.evaluators.parsing import ParsingResult
+    from facetx.metrics.parsing import count
+
+    mask = np.array([[0, 0, 1], [2, 1, 1]], np.uint8)
+    matrix, counts = count(mask, mask[:, ::-1], 3, 1.0)
+    colors = ((0, 0, 0), (9, 9, 9), (99, 9, 9))
+    parsed = ParsingResult("x", ("background", "skin", "hat"), colors, matrix, counts[None].astype(np.int32), "0" * 64)
+    write_result(folder / "x.json", parsed, some_receipt())
     return [(folder / "x.json").read_bytes()]
 
 
@@ -257,10 +307,15 @@ def read_result(path: Path) -> None:
     from facetx.benchmarks.results import read_result
 
     result, receipt = read_result(path)
-    assert result.scores.shape == result.same.shape == result.fold.shape
     assert isinstance(result.name, str)
     assert np.isfinite(list(result.summary().values())).all()
-    assert result.same.astype(int).max() == 1
+    if hasattr(result, "scores"):
+        assert result.scores.shape == result.same.shape == result.fold.shape
+        assert result.same.astype(int).max() == 1
+    else:
+        assert result.counts.shape[2] == len(result.classes) == len(result.confusion)
+        assert all(isinstance(name, str) for name in result.classes)
+        assert len(result.tables()) >= 3
     json.dumps([result.as_dict(), receipt.as_dict()], allow_nan=False)
     assert all(
         isinstance(value, str) for value in (receipt.weights, receipt.images, receipt.protocol, receipt.precision)
@@ -339,6 +394,13 @@ FORMATS = {
     "lst": Format("x.lst", text("1\ta/b.jpg\t0\n", "0\t3.0\tc/d.jpg\n"), lambda p: read_names(p, 1), TEXT_WORDS),
     "bin": Format("x.bin", make_bin, lambda p: every_item(BinImages(p)), PICKLE_WORDS),
     "image": Format("x.img", make_images, read_image, (b"%!PS-Adobe-3.0 EPSF-3.0\n", b"IHDR", b"IDAT", b"\xff\xc2")),
+    "mask": Format("x.png", make_masks, read_mask, (b"IHDR", b"PLTE", b"IDAT")),
+    "classes": Format("x.txt", text("background\nskin\n", "a 0 0 0\nb 1 2 255\n"), read_class_file, TEXT_WORDS),
+    "lapa_points": Format("x.txt", text("106\n" + "1.5 2\n" * 106), read_lapa_points, (*TEXT_WORDS, b"nan", b"1e999")),
+    "celebamask_mapping": Format(
+        "x.txt", text("idx orig_idx orig_file\n0 119613 119614.jpg\n1 5 000006.jpg\n"), read_mapping, TEXT_WORDS
+    ),
+    "helen_list": Format("x.txt", text("1 , 100032540_1\n2 , a\n"), read_stems, TEXT_WORDS),
     "packed_index": Format("index.json", make_packed("index.json"), read_packed, JSON_WORDS, mend_json),
     "packed_names": Format("names.txt", make_packed("names.txt"), read_packed),
     "packed_labels": Format("labels.npy", make_packed("labels.npy"), read_packed),
@@ -404,6 +466,9 @@ FORMATS = {
     ),
     "result": Format(
         "x.json", make_result, read_result, JSON_WORDS, mend_json, ("facetx.benchmarks.results",)
+    ),
+    "parsed": Format(
+        "x.json", make_parsed, read_result, JSON_WORDS, mend_json, ("facetx.benchmarks.results",)
     ),
     "yaml": Format(
         "x.yaml", text("a: 1e-3\nb: [1, {c: ~}]\n'd': |\n  x\n", "- &x 1\n- *x\n- !!str 3\n"), read_yaml, YAML_WORDS,

@@ -26,6 +26,10 @@ SCRIPT = Path(__file__).parents[2] / "scripts/benchmark.py"
             ["parsing", "--masks", "4", "--size", "64", "--batch", "2", "--steps", "1", "--device", "cpu"],
             r"4 masks of 512x512, 19 classes\nconfusion matrix +[\d.]+ s(.|\n)+facetx +1,596,588(.|\n)+LR-ASPP +[\d,]+",
         ),
+        (
+            ["plan", "--gpus", "2", "--classes", "1000", "--model", "vit_p8s8_tiny", "--rate", "100"],
+            r"1,000 classes, sharded, ddp, 128 images a GPU\nGPUs +machines +batch(.|\n)+\n +2 +1 +256 .* 200 ",
+        ),
         (["heads", "--classes", "500", "--batch", "8", "--dim", "16", "--steps", "1"], r"\nchunked +[\d.]+ +[\d.]+ "),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -134,6 +138,14 @@ def test_step_memory_is_what_autograd_keeps_each_storage_once(benchmark):
     kept = benchmark.of_backbones._step_bytes(model, lambda: model(images).square().sum().backward(), "cpu")
     assert kept == 4 * 5 * (4 + 8 + 2)
     assert benchmark.of_backbones._weight_bytes(model) == 4 * (4 * 8 + 8 + 8 * 2 + 2)
+
+
+def test_steps_are_taken_in_several_ways(benchmark):
+    cases = ["eager", "original: float32, plain, eager, dropout 0.1"]
+    out = benchmark.run("step", "--device", "cpu", "--batch", "2", "--classes", "20", "--steps", "1", "--cases", *cases)
+    rows = re.findall(r"^(\S.+?) {2,}2 +\d+ +[\d.]+ % +([\d.]+) +[\d.]+ s$", out, re.MULTILINE)
+    assert [name for name, _ in rows] == cases
+    assert rows[0][1] == "1.000"
 
 
 def test_memory_is_foretold_and_taken_alike(benchmark):

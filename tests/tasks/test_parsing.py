@@ -2,17 +2,22 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+import facetx
 from facetx.backbones import BACKBONES
-from facetx.config import check_settings
+from facetx.checkpoints.backbone import build_backbone
+from facetx.checkpoints.task import start_task_from
+from facetx.config import check_settings, load_settings
 from facetx.data.base import Description
-from facetx.data.mask_classes import LAPA, colors_of
+from facetx.data.mask_classes import CELEBAMASK_HQ, LAPA, colors_of
 from facetx.data.sample import IGNORED
 from facetx.errors import ConfigError
+from facetx.heads import HEADS
 from facetx.inference.model import load_task
 from facetx.nn.positions import resized_positions
 from facetx.tasks import TASKS
@@ -20,6 +25,7 @@ from facetx.tasks.mask_losses import MaskLoss
 from facetx.training import start_run
 from facetx.training.build import build
 
+ROOT = Path(__file__).parents[2]
 NAMES = ("background", "left_eye", "right_eye")
 DATA = Description(1, (), NAMES, colors_of(NAMES))
 SIZES = {"image_size": 16, "dim": 8, "depth": 1, "heads": 2, "head_dim": 4, "mlp_dim": 8}
@@ -111,6 +117,8 @@ def test_it_says_what_it_needs_and_predicts():
     logits = built.predict(given)["mask"]
     assert logits.shape == (4, 3, 16, 16)
     assert logits.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert built.predict(given)["mask"].dtype == torch.float32
     assert (built.mask_classes, built.mask_colors) == (NAMES, colors_of(NAMES))
     known = given["mask"] != IGNORED
     share = (logits.argmax(1) == given["mask"])[known].float().mean()
@@ -198,3 +206,89 @@ def test_it_starts_from_a_recognition_run_of_another_size(tmp_path, pooling, cap
         elif not name.startswith("neck."):
             torch.testing.assert_close(value, first[name], rtol=0, atol=0)
     assert start_run(settings, tmp_path / "parsing").step == 1
+
+
+def joint(name="vit_p8s8_tiny", **args):
+    data = Description(3, (), NAMES, colors_of(NAMES))
+    trunk = BACKBONES.create(name, **(SIZES if name == "vit_p8s8_tiny" else {"image_size": 32, "embedding_dim": 8}))
+    head = HEADS.create("cosface", embedding_dim=trunk.embedding_dim, num_classes=3)
+    return TASKS.create("joint_parsing", backbone=trunk, data=data, head=head, **{"width": 8, **args})
+
+
+@pytest.mark.parametrize("name", ["vit_p8s8_tiny", "timm:lcnet_050"])
+def test_identity_and_parsing_in_one_are_both(name):
+    built = joint(name, weight=2.0).eval()
+    size = built.backbone.contract.size
+    given = {
+        "image": torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8),
+        "mask": torch.randint(0, 3, (4, size, size), dtype=torch.uint8),
+        "label": torch.tensor([0, 1, 2, 0]),
+    }
+    assert built.needs == {"image", "label", "mask"}
+    found = built(given)
+    parts = found["identities/loss"] + 2 * found["parsing/loss"]
+    torch.testing.assert_close(found["loss"], parts)
+    view = built.published()
+    torch.testing.assert_close(found["parsing/loss"], view(given)["loss"])
+    torch.testing.assert_close(built.loss(built.embed(given), given)["loss"], found["loss"])
+    predicted = built.predict(given)
+    torch.testing.assert_close(predicted["mask"], view.predict(given)["mask"])
+    torch.testing.assert_close(predicted["embedding"], built.embed(given))
+    assert built.mask_classes == view.mask_classes == NAMES
+    assert not any(key.startswith("head.") for key in view.state_dict())
+    assert view.state_dict().keys() < built.state_dict().keys()
+    found["loss"].backward()
+    assert all(p.grad is not None for p in built.decoder.parameters())
+    with pytest.raises(ConfigError, match="weight must be above 0"):
+        joint(weight=0.0)
+
+
+def test_a_joint_run_is_loaded_as_one_that_parses_and_embeds(tmp_path):
+    settings = check_settings(
+        {
+            **on_drawn_faces("recognition", 32, "class_token").model_dump(mode="json"),
+            "task": {"name": "joint_parsing", "args": {"width": 8}},
+        }
+    )
+    start_run(settings, tmp_path / "joint")
+    loaded = facetx.load_model(tmp_path / "joint", "cpu")
+    image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    assert loaded.model.predict({"image": image})["mask"].shape == (1, 11, 32, 32)
+    assert loaded.embed([image[0].permute(1, 2, 0).numpy()]).shape == (1, 8)
+    whole = load_task(tmp_path / "joint")
+    assert set(whole.predict({"image": image})) == {"embedding", "mask", "logits"}
+
+
+def test_classes_in_another_order_begin_anew_and_the_same_ones_do_not(tmp_path, caplog):
+    start_run(on_drawn_faces("parsing", 32, "class_token"), tmp_path / "first")
+    first = load_task(tmp_path / "first").state_dict()
+    trunk = BACKBONES.create("vit_p8s8_tiny", **{**SIZES, "image_size": 32})
+    for classes, same in ((LAPA, True), (LAPA[::-1], False)):
+        built = TASKS.create("parsing", backbone=trunk, data=Description(1, (), classes))
+        with caplog.at_level("INFO", "facetx"):
+            caplog.clear()
+            start_task_from(built, str(tmp_path / "first"))
+        state = built.state_dict()
+        assert torch.equal(state["decoder.smooth.0.0.weight"], first["decoder.smooth.0.0.weight"])
+        assert torch.equal(state["decoder.classifier.1.weight"], first["decoder.classifier.1.weight"]) == same
+        assert ("begins anew: decoder.classifier.1.weight" in caplog.text) != same
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "count"),
+    [
+        ("parsing_celebamask", 256, 1_596_588),
+        ("parsing_celebamask", 512, 1_596_588),
+        ("parsing_reward", 256, 1_596_588),
+        ("parsing_vit", 256, 1_628_147),
+    ],
+)
+def test_the_shipped_networks_are_as_small_as_they_say(config, size, count):
+    settings = load_settings(ROOT / f"configs/{config}.yaml", [f"model.args.image_size={size}", "model.init_from=null"])
+    with torch.device("meta"):
+        trunk = build_backbone(settings.model)
+        data = Description(1, (), CELEBAMASK_HQ)
+        built = TASKS.create(settings.task.name, backbone=trunk, data=data, **settings.task.args)
+    assert sum(p.numel() for p in built.parameters()) == count <= 1_820_000
+    logits = built.eval().logits({"image": torch.empty(1, 3, size, size, dtype=torch.uint8, device="meta")})
+    assert logits.shape == (1, 19, size, size)

@@ -67,7 +67,7 @@ def read_points(path: Path) -> NDArray[np.float64]:
     lines = [line for _, line in read_lines(path)]
     try:
         points = np.array([[float(value) for value in line.split()] for line in lines[1:]])
-        if lines[0].strip() != "106" or points.shape != (106, 2):
+        if lines[0].strip() != "106" or points.shape != (106, 2) or not (np.abs(points) < 2**24).all():
             raise ValueError
     except (ValueError, IndexError):
         raise DataError(f"{path}: expected the number 106, and as many lines of x and y") from None
@@ -155,7 +155,7 @@ class MaskParts:
         for name in files_of(folder):
             stem = os.path.splitext(os.path.basename(name))[0]
             number, _, what = stem.partition("_")
-            if not number.isdecimal() or not name.endswith(".png"):
+            if not _is_number(number) or not name.endswith(".png"):
                 continue
             if what and what not in places:
                 unknown.append(name)
@@ -186,7 +186,7 @@ def read_mapping(path: Path) -> dict[int, tuple[int, str]]:
     found: dict[int, tuple[int, str]] = {}
     for n, line in read_lines(path):
         fields = line.split()
-        if len(fields) == 3 and fields[0].isdecimal() and fields[1].isdecimal():
+        if len(fields) == 3 and all(_is_number(field) for field in fields[:2]):
             found[int(fields[0])] = (int(fields[1]), fields[2])
         elif n > 1:
             raise DataError(f"{path}:{n}: expected a number, CelebA's number and its file, found {line[:80]!r}")
@@ -200,7 +200,27 @@ def part_of(number: int) -> str:
 
 def _number(name: str, endings: tuple[str, ...]) -> int | None:
     stem, ending = os.path.splitext(os.path.basename(name))
-    return int(stem) if stem.isdecimal() and ending.lower() in endings else None
+    return int(stem) if _is_number(stem) and ending.lower() in endings else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
+def read_stems(path: Path) -> list[str]:
+    """The images' names without their ending, of a list of Helen: ``1 , 100032540_1`` lines.
+
+    Raises ``DataError`` with the line.
+    """
+    stems = []
+    for n, line in read_lines(path):
+        _, comma, stem = (field.strip() for field in line.partition(","))
+        if not comma or not stem or set(stem) & set("/\0"):
+            raise DataError(f"{path}:{n}: expected a number, a comma and a name, found {line[:80]!r}")
+        stems.append(stem)
+    if not stems:
+        raise DataError(f"{path}: the file is empty; expected a number, a comma and a name a line")
+    return stems
 
 
 HELEN_LISTS = {"train": "exemplars.txt", "val": "tuning.txt", "test": "testing.txt"}
@@ -224,12 +244,7 @@ class Helen(MaskFiles):
 
     def __init__(self, root: str, part: Literal["train", "val", "test"] = "train", size: int | None = None):
         top = Path(root)
-        stems = []
-        for n, line in read_lines(top / HELEN_LISTS[part]):
-            _, comma, stem = (field.strip() for field in line.partition(","))
-            if not comma or not stem:
-                raise DataError(f"{top / HELEN_LISTS[part]}:{n}: expected a number, a comma and a name, found {line!r}")
-            stems.append(stem)
+        stems = read_stems(top / HELEN_LISTS[part])
         self._labels = Paths(top / "labels", stems)
         super().__init__(Paths(top / "images", [f"{stem}.jpg" for stem in stems]), f"helen/{part}", "helen", size)
 

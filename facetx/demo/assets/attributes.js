@@ -55,7 +55,8 @@ export class Attributes {
       row.style.setProperty("--color", `rgb(${color})`);
     }
     $("bars").classList.add("idle");
-    $("bars").style.setProperty("--columns", Math.min(5, Math.ceil((this.#rows.length + this.#parts.length) / 8)));
+    $("bars").classList.toggle("alone", !this.#rows.length); // one list, which may then go over several columns
+    $("bars").style.setProperty("--columns", Math.min(5, Math.ceil((this.#rows.length + this.#parts.length) / (this.#rows.length ? 8 : 5))));
     $("bars").replaceChildren(...regions);
   }
 
