@@ -169,6 +169,11 @@ def test_classes_are_matched_by_name_whatever_their_order():
     assert plain.summary()["pixel_accuracy"] > 0.9
 
 
+def test_names_of_any_alphabet_are_classes():
+    names = ("배경", "피부", "눈")
+    assert ParsingEvaluator(Masked([halves()], names)).result(Asked(names)).summary()["pixel_accuracy"] == 1
+
+
 def test_what_cannot_be_asked_is_told():
     data = Masked([halves()])
     with pytest.raises(
