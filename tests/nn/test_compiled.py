@@ -9,8 +9,10 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from facetx.backbones import BACKBONES
+from facetx.data.base import Description
 from facetx.errors import ConfigError
 from facetx.nn.compiled import KEPT_IN, compile_network, is_compiled, repeated_blocks
+from facetx.tasks import TASKS
 
 TINY = {"image_size": 32, "dim": 16, "heads": 2, "head_dim": 8, "mlp_dim": 32}
 
@@ -72,3 +74,16 @@ def test_what_the_compiler_makes_is_kept_where_the_user_says_or_in_the_users_cac
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     compile_network(nn.Linear(2, 2), True)
     assert os.environ[KEPT_IN] == str(tmp_path / "cache/facetx/compiled")
+
+
+@pytest.mark.parametrize("how", [True, "blocks"])
+def test_a_dense_task_has_the_way_to_its_maps_compiled(how):
+    backbone = BACKBONES.create("vit_p8s8_tiny", depth=2, **TINY)
+    task = TASKS.create("parsing", backbone=backbone, data=Description(1, (), ("background", "skin")), width=8).eval()
+    plain = copied(task)
+    task.compile_network(how, backend="aot_eager")
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(task.logits({"image": images}), plain.logits({"image": images}))
+    assert graphs() == (2 if how is True else 1)
+    assert task.state_dict().keys() == plain.state_dict().keys()
