@@ -59,7 +59,7 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
     except FacetxError as error:
         if args.debug:
             raise
-        say(f"error: {own_words(error)}", sys.stderr)
+        say(f"{_which_process()}error: {own_words(error)}", sys.stderr)
         return 2
     except BrokenPipeError:  # such as a script's table in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python complain at its end
@@ -68,10 +68,16 @@ def run_script(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespa
         resource = is_resource(error)
         if args.debug or not (resource or isinstance(error, OSError)):
             raise
-        say(f"error: {_words(error)}{EXHAUSTED if resource else ''}", sys.stderr)
+        say(f"{_which_process()}error: {_words(error)}{EXHAUSTED if resource else ''}", sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _which_process() -> str:
+    """Before an error of one of several processes that torchrun started; nothing of the first, or the only one."""
+    number = os.environ.get("RANK", "0")
+    return "" if number == "0" else f"process {number}: "
 
 
 def _traceback(*error: Any) -> None:

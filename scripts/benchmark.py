@@ -10,6 +10,7 @@ python scripts/benchmark.py parsing                            # numbers of mask
 python scripts/benchmark.py step                               # images a second of training steps, in several ways
 python scripts/benchmark.py memory                             # of a training step: foretold, and taken
 python scripts/benchmark.py export --checkpoint runs/my_run    # PyTorch, compiled, ONNX, and int8, on the CPU
+python scripts/benchmark.py plan --gpus 64 --rate 900             # WebFace42M on 1 to 64 GPUs, by arithmetic
 """
 
 import argparse
@@ -37,6 +38,50 @@ def main(args: argparse.Namespace) -> int:
         args.device = pick_device(args.device).type
     args.run(args)
     return 0
+
+
+def plan(args: argparse.Namespace) -> None:
+    """What training on 1, 2, 4, ... GPUs would hold, send and take; see ``facetx.training.plan``.
+
+    Nothing is measured here: rates and speeds are what one gives.
+    """
+    from facetx.backbones import BACKBONES
+    from facetx.nn.compiled import repeated_blocks
+    from facetx.nn.profile import parameter_count
+    from facetx.tables import Table
+    from facetx.training.plan import Plan, activations_of
+
+    backbone = BACKBONES.create(args.model)
+    parameters, kept = parameter_count(backbone), activations_of(backbone)
+    blocks = sum(parameter_count(block) for block in repeated_blocks(backbone))
+    rows = []
+    gpus = 1
+    while gpus <= args.gpus:
+        here = Plan(
+            gpus, args.images, args.classes, backbone.embedding_dim, parameters, blocks, args.parallel, args.engine,
+            args.sample_rate, kept,
+        )  # fmt: skip
+        memory = here.memory()
+        machines = -(-gpus // args.gpus_a_machine)
+        speed = 1e9 * (args.within if machines == 1 else args.between)
+        row = [f"{gpus}", f"{machines}", f"{here.batch:,}"]
+        row += [f"{memory[name] / 2**30:.1f}" for name in ("backbone", "activations", "head", "head's step")]
+        row += [f"{sum(memory.values()) / 2**30:.1f}", *(f"{here.sent(of) / 1e6:,.1f}" for of in ("backbone", "head"))]
+        if args.rate:
+            times = here.seconds(args.rate, args.tflops, speed)
+            step = sum(times.values())
+            row += [f"{1000 * times[name]:.1f}" for name in ("backbone", "head", "gradients", "embeddings")]
+            row += [f"{here.batch / step:,.0f}", f"{step * args.dataset / here.batch / 3600:.2f}"]
+        rows.append(row)
+        gpus *= 2
+    head = ["GPUs", "machines", "batch", "backbone GiB", "activations", "head", "head's step", "total"]
+    head += ["sent MB: backbone", "head"]
+    head += ["ms: backbone", "head", "gradients", "embeddings", "images/s", "hours an epoch"] if args.rate else []
+    title = (
+        f"{args.model}, {parameters / 1e6:.1f} M weights, {kept / 2**20:.1f} MiB of activations an image; "
+        f"{args.classes:,} classes, {args.engine}, {args.parallel}, {args.images} images a GPU"
+    )
+    print(Table(head, rows, title))
 
 
 def heads(args: argparse.Namespace) -> None:
@@ -294,6 +339,21 @@ def arguments() -> argparse.ArgumentParser:
     command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     command.set_defaults(run=parsing)
 
+    command = commands.add_parser("plan", help="memory, traffic and time of a training on many GPUs, by arithmetic")
+    command.add_argument("--gpus", type=whole(1), default=64, help="the most")
+    command.add_argument("--images", type=whole(1), default=128, help="a GPU and step")
+    command.add_argument("--classes", type=whole(1), default=2_059_906, help="default: WebFace42M's")
+    command.add_argument("--dataset", type=whole(1), default=42_474_558, help="images an epoch; default: WebFace42M's")
+    command.add_argument("--model", default="vit_p8s8", help="a backbone's name")
+    command.add_argument("--engine", default="sharded", choices=["full", "sharded"])
+    command.add_argument("--sample-rate", type=float, default=1.0, help="part of the classes a step, of sharded")
+    command.add_argument("--parallel", default="ddp", choices=["ddp", "fsdp"])
+    command.add_argument("--rate", type=float, help="images/s of the backbone on one GPU, measured; no times without")
+    command.add_argument("--tflops", type=float, default=40.0, help="of the head's float32 products, assumed")
+    command.add_argument("--gpus-a-machine", type=whole(1), default=8)
+    command.add_argument("--within", type=float, default=300.0, help="GB/s that a GPU sends in a machine, assumed")
+    command.add_argument("--between", type=float, default=40.0, help="GB/s that a GPU sends to another one, assumed")
+    command.set_defaults(run=plan)
     command = commands.add_parser("export", help="a model by PyTorch, compiled, as ONNX, and in int8, on the CPU")
     command.add_argument("--checkpoint", metavar="RUN", help="a run or a checkpoint")
     command.add_argument("--model", default="vit_p8s8_tiny", help="else a new backbone (default: vit_p8s8_tiny)")

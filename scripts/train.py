@@ -1,20 +1,41 @@
-"""Trains what a YAML file describes, or goes on with it: python scripts/train.py --config configs/quickstart.yaml"""
+"""Trains what a YAML file describes, or goes on with it: python scripts/train.py --config configs/quickstart.yaml
+
+In several processes: torchrun --nproc-per-node 8 scripts/train.py --config ..., see docs/processes.md.
+"""
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facetx.cli import Parser, run_script, say
+
+if TYPE_CHECKING:
+    from facetx.config import Settings
 
 
 def main(args: argparse.Namespace) -> int:
     from facetx.config import load_settings
-    from facetx.training import build, describe_run, start_run
+    from facetx.processes import is_first, joined
 
     settings = load_settings(args.config, args.overrides, args.plugins)
+    with joined(settings.device):
+        return train(args, settings, say if is_first() else lambda _: None)
+
+
+def train(args: argparse.Namespace, settings: "Settings", say: Callable[[str], None]) -> int:
+    """Trains, or says what would be trained; returns the exit code."""
     if args.dry_run:
-        say(describe_run(build(settings)))
+        from facetx.nn.compiled import without_compiler
+
+        with without_compiler():
+            from facetx.training import build, describe_run
+
+            say(describe_run(build(settings)))
         return 0
+    from facetx.training import start_run
+
     folder = Path(args.run_dir or f"runs/{settings.name}")
     outcome = start_run(settings, folder, args.resume, args.resume_with_changes)
     if outcome.signal:

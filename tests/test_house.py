@@ -13,6 +13,7 @@ import facetx
 ROOT = Path(__file__).parents[1]
 ROOMS = [
     "errors",
+    "processes",
     "files",
     "registry",
     "plugins",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from facetx.data.formats.arrays import read_npz
 from facetx.errors import CheckpointError, is_resource, some
 from facetx.nn.backbone import Backbone
+from facetx.processes import split_as
 
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".ckpt")
 # What a state dict stands under in files that hold more. Averaged weights come first: they are those with the published
@@ -110,7 +111,9 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], where: str) -
     check_fit(own, weights, where)
     if bad := not_finite(weights):
         raise NotFiniteError(f"{where}: has NaN or infinite numbers in {some(bad)}; take weights from before they came")
-    own.update(weights)  # it says what version each module's names are of, as MNASNet wants to know
+    own.update(
+        {name: split_as(value, own[name]) for name, value in weights.items()}
+    )  # it says what version each module's names are of, as MNASNet wants to know
     module.load_state_dict(own)
 
 

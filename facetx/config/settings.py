@@ -122,7 +122,12 @@ class TrainSettings(Strict):
     epochs: Annotated[float, Field(gt=0)] | None = None
     """Passes over the data in all, in place of steps."""
     batch_size: Positive
-    """Images a step."""
+    """Images a step, of all processes together."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Where torchrun starts several processes: each has the whole backbone (DistributedDataParallel), or a part of each
+    of its weights (FSDP2), which is slower and for a backbone that does not fit otherwise."""
+    sync_batch_norm: bool = False
+    """With several processes: batch norm takes its statistics of the images of all, and not of each one's."""
     head_first_steps: NotNegative = 0
     """Steps at the beginning in which the head alone is trained, so that a new one does not spoil good weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

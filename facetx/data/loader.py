@@ -32,10 +32,25 @@ AHEAD = 4
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
-    """Yields the (epoch, index) pairs of each batch from step ``start`` to ``stop``, across epochs."""
+    """Yields the (epoch, index) pairs of each batch from step ``start`` to ``stop``, across epochs.
 
-    def __init__(self, order: BatchOrder, labels: Ints, batch_size: int, seed: int, start: int, stop: int):
+    Of each batch it yields part ``part`` of ``parts`` equal ones, for one of several processes.
+    """
+
+    def __init__(
+        self,
+        order: BatchOrder,
+        labels: Ints,
+        batch_size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        part: int = 0,
+        parts: int = 1,
+    ):
         self.order, self.labels, self.batch_size, self.seed = order, labels, batch_size, seed
+        self.size = batch_size // parts
+        self.first = part * self.size
         self.start, self.stop = start, stop
         self.steps_per_epoch = order.steps(labels, batch_size)
 
@@ -48,7 +63,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
             epoch, done = divmod(step, self.steps_per_epoch)
             batches = self.order.epoch(self.labels, self.batch_size, self.seed, epoch)
             for batch in islice(batches, done, done + self.stop - step):
-                yield [(epoch, index) for index in batch.tolist()]
+                yield [(epoch, index) for index in batch[self.first : self.first + self.size].tolist()]
                 step += 1
 
 
@@ -184,5 +199,5 @@ def training_loader(items: TrainingItems, sampler: StepSampler, workers: int, pi
         batch_sampler=sampler,
         collate_fn=Shared(collate),
         pin_memory=pin_memory,
-        **read_by(workers, AHEAD, sampler.batch_size * items.nbytes),
+        **read_by(workers, AHEAD, sampler.size * items.nbytes),
     )

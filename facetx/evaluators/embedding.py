@@ -6,6 +6,7 @@ Legend: N images, V views (the image, and its mirror), D dimensions of the embed
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from facetx.errors import DataError, some
 from facetx.evaluators.base import HERE, How, Model, backbone_of
 from facetx.evaluators.reading import answered, evaluation_mode, forward_only, mirrored, read_batches
 from facetx.nn.backbone import Backbone, embed_batch
+from facetx.processes import count, rank, total
 
 Views = NDArray[np.float32]
 
@@ -39,7 +41,7 @@ def embed_views(
     """Embeddings (V, N, D), not normalized, of each image and, with ``flip``, of its mirror.
 
     The backbone runs in evaluation mode and without gradients, and is left in the mode that it was in. The global
-    random state is not touched.
+    random state is not touched. Where several processes train together, all call it, and each embeds its share.
 
     Args:
         model: A backbone, or a task, whose backbone is taken; on ``how.device``.
@@ -52,18 +54,30 @@ def embed_views(
     them, or whose embedding is not finite.
     """
     backbone = backbone_of(model)
-    count = len(dataset) if indices is None else len(indices)
-    out = np.empty((2 if flip else 1, count, backbone.embedding_dim), np.float32)
-    start = 0
+    wanted = np.arange(len(dataset)) if indices is None else np.asarray(indices, np.int64)
+    out = np.zeros((2 if flip else 1, len(wanted), backbone.embedding_dim), np.float32)
+    places, shared = _share(len(wanted), how.batch_size)
     with evaluation_mode(backbone), forward_only(how):
-        for items, batch in read_batches(dataset, backbone, how, indices=indices):
-            part = out[:, start : start + len(items)]
-            part[0] = _forward(backbone, batch, how)
+        for items, batch in read_batches(dataset, backbone, how, indices=wanted[places].tolist()):
+            here, places = places[: len(items)], places[len(items) :]
+            out[0, here] = _forward(backbone, batch, how)
             if flip:
-                part[1] = _forward(backbone, mirrored(batch), how)
-            _check_finite(part, items, dataset)
-            start += len(items)
-    return out
+                out[1, here] = _forward(backbone, mirrored(batch), how)
+            _check_finite(out[:, here], items, dataset)
+    out[:, shared] = 0  # another process has them, too
+    return total(torch.from_numpy(out)).numpy()
+
+
+def _share(items: int, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The places that this process embeds, and those of them that are another one's.
+
+    Batches are dealt in turn. All embed as many, as a network that is split over them needs: some the first once more.
+    """
+    batches = [np.arange(first, min(first + batch_size, items)) for first in range(0, items, batch_size)]
+    missing = -len(batches) % count()
+    mine = [*batches, *batches[:1] * missing][rank() :: count()]
+    extra = batches[0] if missing and rank() >= count() - missing else np.empty(0, np.int64)
+    return np.concatenate([*mine, np.empty(0, np.int64)]), extra
 
 
 def _forward(backbone: Backbone, batch: Mapping[str, Tensor], how: How) -> Views:

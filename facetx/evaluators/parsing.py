@@ -146,7 +146,7 @@ class ParsingResult(Result):
     def table(self) -> Table:
         """The numbers in percent, with their intervals."""
         rows = [
-            (in_words(name), _percent(value), " to ".join(map(_percent, self.intervals[name])))
+            (number_words(name), _percent(value), " to ".join(map(_percent, self.intervals[name])))
             for name, value in self.summary().items()
         ]
         return Table((f"{self.name}, %", f"{len(self.counts)} images", "95 % interval"), rows)
@@ -297,9 +297,9 @@ class Kept:
         return {**{-item: said for _, item, said in self._worst}, **self._even}
 
 
-def in_words(number: str) -> str:
+def number_words(number: str) -> str:
     """
-    >>> in_words("mean_boundary_f1")
+    >>> number_words("mean_boundary_f1")
     'mean boundary F1'
     """
     return number.replace("_", " ").replace("f1", "F1").replace("iou", "IoU")

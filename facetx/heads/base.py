@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from facetx.errors import ConfigError, DataError
 from facetx.heads.precision import true_float32
+from facetx.processes import all_rows
 
 Choice = TypeVar("Choice", bound=str | int)
 
@@ -30,6 +31,8 @@ class Head(nn.Module, ABC):
         needs_pairs: Whether it learns from images of one identity that meet in a batch.
         per_sample: Whether the loss is a mean over images that know nothing of each other, so that a batch may come in
             equal parts and the losses be averaged. Not so for pairs, and for statistics of the batch.
+        sees_all: Whether ``forward`` itself sees the images of all processes, where several train together. Else a head
+            that is not ``per_sample`` is given, in training, the embeddings and labels of all.
         has_logits: Whether ``logits`` gives any.
     """
 
@@ -37,6 +40,7 @@ class Head(nn.Module, ABC):
     num_classes: int
     needs_pairs: bool = False
     per_sample: bool = False
+    sees_all: bool = False
     has_logits: bool = False
 
     def __init__(self, embedding_dim: int, num_classes: int):
@@ -46,6 +50,8 @@ class Head(nn.Module, ABC):
 
     def __call__(self, embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
         self.check(embeddings, labels)
+        if self.training and not (self.per_sample or self.sees_all):
+            embeddings, labels = all_rows(embeddings), all_rows(labels)
         with true_float32(embeddings.device):
             scalars = super().__call__(full_precision(embeddings), labels)
         check_scalars(type(self).__name__, scalars, learns=embeddings.requires_grad and torch.is_grad_enabled())

@@ -11,7 +11,8 @@ from facetx.heads.criterion import Criterion
 from facetx.heads.engine import EPS, Centers, Result, full
 from facetx.heads.precision import true_float32
 from facetx.heads.sampled import sampled
-from facetx.heads.sharded import Shard, sharded
+from facetx.heads.sharded import sharded
+from facetx.processes import count, gathered, is_split, own, rank, split_as, split_rows
 
 Engine = Literal["full", "chunked", "sampled", "sharded"]
 
@@ -21,7 +22,7 @@ class EngineArgs(TypedDict, total=False):
 
     engine: Engine
     chunk_size: int | None
-    sample_rate: float
+    sample_rate: float | None
 
 
 class ClassCenterHead(Head):
@@ -36,11 +37,11 @@ class ClassCenterHead(Head):
             - "chunked": some images at a time against all classes, loss and gradients in one go.
               Exact, with a small part of the memory; no second derivatives.
             - "sampled": the classes of the batch and a random part of the others (Partial FC, arXiv 2203.15565).
-            - "sharded": the classes split over the ranks of torch.distributed, which must be initialized before the
-              head is built. The state dict holds this rank's rows, ``gather_weight`` and ``load_weight`` change
-              to and from all rows, for any number of ranks.
+            - "sharded": the classes split over the processes of a training, once ``split`` has been called, which the
+              trainer does: each has, learns and compares with its own rows. Until then, and in one process, "full".
         chunk_size: Images a block for "chunked"; None is a quarter of the batch.
-        sample_rate: Part of the classes that "sampled" keeps at a training step, in (0, 1].
+        sample_rate: Part of the classes that is kept at a training step, in (0, 1]: by "sampled", 0.1 unless given, and
+            by "sharded" of each process's own, all unless given.
         bias: Whether each class has a learned number that is added to its dot product, 0 at first; only for a criterion
             that does not normalize.
 
@@ -57,22 +58,27 @@ class ClassCenterHead(Head):
         criterion: Criterion,
         engine: Engine = "full",
         chunk_size: int | None = None,
-        sample_rate: float = 0.1,
+        sample_rate: float | None = None,
         bias: bool = False,
     ):
         super().__init__(embedding_dim, num_classes)
         self.criterion = criterion
         self.engine: Engine = one_of("engine", engine, Engine)
         self.chunk_size = chunk_size if chunk_size is None else at_least("chunk_size", chunk_size, 1)
-        self.sample_rate = within("sample_rate", sample_rate, 1e-6, 1)
-        self.shard = Shard.of_this_rank(num_classes) if engine == "sharded" else Shard(0, num_classes)
-        weight = torch.empty(num_classes, embedding_dim).normal_(std=0.01)
-        if engine == "sharded":  # all rows are drawn and then cut: the shards together are the head of one process
-            weight = weight[self.shard.first : self.shard.last].clone()
-        self.weight = nn.Parameter(weight)
+        rate = {"sampled": 0.1}.get(engine, 1.0) if sample_rate is None else sample_rate
+        self.sample_rate = within("sample_rate", rate, 1e-6, 1)
+        self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim).normal_(std=0.01))
         assert not (bias and criterion.normalized)
-        self.bias = nn.Parameter(torch.zeros(len(weight))) if bias else None
-        self.per_sample = criterion.per_sample and engine != "sampled"  # that chooses classes by the whole batch
+        self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
+        self.samples = engine == "sampled" or (engine == "sharded" and self.sample_rate < 1)
+        self.per_sample = criterion.per_sample and not self.samples  # classes are chosen by the whole batch
+        self.sees_all = engine == "sharded"
+
+    def split(self, device: torch.device) -> None:
+        """Leaves each process its own rows, on ``device``, where the engine is "sharded" and there are several."""
+        if self.engine == "sharded" and count() > 1:
+            self.weight = nn.Parameter(split_rows(self.weight, device))
+            self.bias = None if self.bias is None else nn.Parameter(split_rows(self.bias, device))
 
     def set_margin_scale(self, factor: float) -> None:
         self.criterion.margin_scale = within("the margin's scale", factor, 0, 1)
@@ -90,32 +96,27 @@ class ClassCenterHead(Head):
     def logits(self, embeddings: Tensor) -> Tensor:
         """Scaled logits (B, num_classes) without the margin, for top-1 accuracy and closed-set answers.
 
-        With "sharded" all ranks must call it together.
+        Where the classes are split all processes must call it together, and it has no gradient of the centers.
         """
         with true_float32(embeddings.device):
             unit, norms = self._unit(full_precision(embeddings))
             centers = self._centers()
-            if self.engine == "sharded":
-                weight, bias = centers
-                rows = self.shard.gather(bias.detach()[:, None]).squeeze(1) if bias is not None else None
-                centers = Centers(self.shard.gather(weight.detach()), rows)
+            if is_split(self.weight):
+                whole = [None if p is None else full_precision(gathered(p, p)) for p in (self.weight, self.bias)]
+                centers = Centers(*whole)  # type: ignore[arg-type]
             return self.criterion.logits(centers.cosines(unit, self.criterion.normalized), norms)
-
-    def gather_weight(self) -> Tensor:
-        """All class centers (num_classes, embedding_dim), detached. With "sharded" all ranks must call it together."""
-        return self.shard.gather(self.weight.detach())
 
     @torch.no_grad()
     def load_weight(self, weight: Tensor) -> None:
-        """Takes this head's rows from all class centers (num_classes, embedding_dim)."""
-        self.weight.copy_(weight[self.shard.first : self.shard.last])
+        """Takes all class centers (num_classes, embedding_dim); where they are split, this process's rows of them."""
+        self.weight.copy_(split_as(weight, self.weight))
 
     def extra_repr(self) -> str:
         return f"embedding_dim={self.embedding_dim}, num_classes={self.num_classes}, engine={self.engine!r}"
 
     def _centers(self) -> Centers:
-        """What this rank learns, as the engines take it."""
-        return Centers(full_precision(self.weight), None if self.bias is None else full_precision(self.bias))
+        """What this process learns, as the engines take it."""
+        return Centers(full_precision(own(self.weight)), None if self.bias is None else full_precision(own(self.bias)))
 
     def _unit(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings -> (B, D) as the criterion wants them, and their lengths (B,)."""
@@ -126,8 +127,10 @@ class ClassCenterHead(Head):
         if self.engine == "chunked":
             rows = self.chunk_size or -(-len(labels) // 4)
             return chunked(unit, norms, centers, labels, self.criterion, rows)
-        if self.engine == "sampled" and self.training:
-            return sampled(unit, norms, centers, labels, self.criterion, self.sample_rate)
-        if self.engine == "sharded":
-            return sharded(unit, norms, centers, labels, self.criterion, self.shard)
+        rate = self.sample_rate if self.samples and self.training else 1.0
+        if is_split(self.weight):
+            first = rank() * -(-self.num_classes // count())
+            return sharded(unit, norms, centers, labels, self.criterion, first, rate)
+        if self.samples and self.training:
+            return sampled(unit, norms, centers, labels, self.criterion, rate)
         return full(unit, norms, centers, labels, self.criterion)

@@ -27,6 +27,10 @@ class Centers(NamedTuple):
     weight: Tensor
     bias: Tensor | None = None
 
+    def some(self, classes: Tensor) -> "Centers":
+        """Those of these classes (K,)."""
+        return Centers(self.weight[classes], None if self.bias is None else self.bias[classes])
+
     def cosines(self, unit: Tensor, normalized: bool) -> Tensor:
         """Of all embeddings with all centers, (B, C)."""
         if normalized:

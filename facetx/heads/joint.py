@@ -34,6 +34,7 @@ class JointHead(Head):
         self.parts = nn.ModuleList(self.heads)
         self.needs_pairs = any(head.needs_pairs for head in self.heads)
         self.per_sample = all(head.per_sample for head in self.heads)
+        self.sees_all = True  # each part does, where it must
         self.has_logits = any(head.has_logits for head in self.heads)
 
     def set_margin_scale(self, factor: float) -> None:

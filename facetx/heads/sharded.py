@@ -1,64 +1,51 @@
-"""The engine ``sharded``: the classes split over the ranks of torch.distributed, each rank a slice of the weights.
+"""The engine ``sharded``: the classes split over the processes of a training, each with some rows of the weights.
 
-Every rank brings its own images, the same number on each. The embeddings travel to all ranks, each compares all images
-with its own classes, and one number an image and rank (the aggregate of its classes) travels back. The loss, equal on
-all ranks, is the mean over all images of all ranks.
+Every process brings its own images, the same number each. The embeddings travel to all, each compares all images with
+its own classes, and one number an image and process (the aggregate of its classes) travels back. The loss, equal on
+all, is the mean over the images of all.
 
 Gradients: a shard's weights get that of this global mean, and are not to be averaged again. The embeddings get that
-times the number of ranks, since DistributedDataParallel then averages the backbone's gradients over ranks.
+times the number of processes, since DistributedDataParallel then averages the backbone's gradients.
 """
 
-from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 
 from facetx.heads.criterion import MASKED, Criterion
 from facetx.heads.engine import Centers, Result
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The classes [first, last) that this rank holds, of ``ranks`` as equal parts as can be."""
-
-    first: int
-    last: int
-    num_classes: int = 0
-    ranks: int = 1
-
-    @classmethod
-    def of_this_rank(cls, num_classes: int) -> "Shard":
-        """This rank's part. ``ValueError`` if torch.distributed is not initialized, or classes are too few."""
-        if not dist.is_initialized():
-            raise ValueError(
-                "engine 'sharded' splits the classes over the ranks of torch.distributed, which is not initialized; "
-                "start with torchrun, or choose engine 'chunked' for one process"
-            )
-        rank, ranks = dist.get_rank(), dist.get_world_size()
-        if num_classes < ranks:
-            raise ValueError(f"engine 'sharded' needs a class for each rank: {num_classes} classes on {ranks} ranks")
-        return cls(num_classes * rank // ranks, num_classes * (rank + 1) // ranks, num_classes, ranks)
-
-    def gather(self, rows: Tensor) -> Tensor:
-        """This rank's class rows -> all ranks' rows, in order."""
-        if self.ranks == 1:
-            return rows
-        longest = -(-self.num_classes // self.ranks)
-        parts = _all(F.pad(rows, (0, 0, 0, longest - len(rows))))
-        bounds = [self.num_classes * r // self.ranks for r in range(self.ranks + 1)]
-        return torch.cat([p[: b - a] for p, a, b in zip(parts, bounds[:-1], bounds[1:], strict=True)])
+from facetx.heads.sampled import choose
+from facetx.processes import all_parts, all_rows, rank, total
 
 
 def sharded(
-    unit: Tensor, norms: Tensor, centers: Centers, labels: Tensor, criterion: Criterion, shard: Shard
+    unit: Tensor,
+    norms: Tensor,
+    centers: Centers,
+    labels: Tensor,
+    criterion: Criterion,
+    first: int,
+    sample_rate: float = 1.0,
 ) -> Result:
-    """``full``'s numbers for the images of all ranks together. All ranks must call it at the same step."""
-    unit = _AllRows.apply(unit, True)
-    partial_norms = _AllRows.apply(norms, True)  # used where each rank sees its own classes alone
-    norms = _AllRows.apply(norms, False)  # used where every rank computes the same
-    labels = torch.cat(_all(labels)) - shard.first
+    """``full``'s numbers for the images of all processes together. All must call it at the same step.
+
+    Args:
+        unit, norms, labels, criterion: See ``engine``; of this process's images.
+        centers: This process's rows.
+        first: The class of the first of these.
+        sample_rate: Below 1, a random part of the rows that no image belongs to is left out (Partial FC, arXiv
+            2203.15565).
+    """
+    unit = all_rows(unit, partial=True)
+    partial_norms = all_rows(norms, partial=True)  # used where each process sees its own classes alone
+    norms = all_rows(norms)  # used where every process computes the same
+    labels = all_rows(labels) - first
+    if sample_rate < 1:
+        kept = choose(torch.rand(len(centers.weight), device=unit.device), labels, sample_rate)
+        here = (labels >= 0) & (labels < len(centers.weight))
+        labels = torch.searchsorted(kept, labels).where(here, -1)
+        centers = centers.some(kept)
 
     cosine = centers.cosines(unit, criterion.normalized)  # (all B, own C)
     here = (labels >= 0) & (labels < cosine.shape[1])  # (all B,): whether the image's class is
@@ -70,55 +57,29 @@ def sharded(
         criterion.observe(target.detach(), norms.detach())
     parts = _AllParts.apply(criterion.aggregate(target.detach(), negatives, partial_norms))
     loss = criterion.losses(target, criterion.merge(parts), norms).mean()
-    best_other = torch.stack(_all(negatives.detach().amax(dim=1))).amax(dim=0)
+    best_other = torch.stack(all_parts(negatives.detach().amax(dim=1))).amax(dim=0)
     return Result(loss, target.detach(), best_other)
 
 
-def _all(tensor: Tensor) -> list[Tensor]:
-    """The tensors of all ranks, in order."""
-    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, tensor.contiguous())
-    return parts
-
-
-class _AllRows(torch.autograd.Function):
-    """Own rows -> the rows of all ranks. ``partial``: each rank's gradient is a part, and the sum is the whole."""
-
-    @staticmethod
-    def forward(ctx, rows, partial):
-        ctx.partial, ctx.count = partial, len(rows)
-        return torch.cat(_all(rows))
-
-    @staticmethod
-    def backward(ctx, grad):
-        if ctx.partial:
-            grad = grad.contiguous()
-            dist.all_reduce(grad)
-        own = grad[ctx.count * dist.get_rank() :][: ctx.count]
-        return own * dist.get_world_size(), None
-
-
 class _AllParts(torch.autograd.Function):
-    """(R,) -> (ranks, R). What follows is the same on all ranks, so the own part's gradient is complete."""
+    """(R,) -> (processes, R). What follows is the same on all, so the own part's gradient is complete."""
 
     @staticmethod
-    def forward(ctx, part):
-        return torch.stack(_all(part))
+    def forward(ctx: Any, part):
+        return torch.stack(all_parts(part))
 
     @staticmethod
-    def backward(ctx, grad):
-        return grad[dist.get_rank()]
+    def backward(ctx: Any, grad):
+        return grad[rank()]
 
 
 class _AllSum(torch.autograd.Function):
-    """The sum over ranks. What follows is the same on all ranks, so the gradient passes as it is."""
+    """The sum over processes. What follows is the same on all, so the gradient passes as it is."""
 
     @staticmethod
-    def forward(ctx, part):
-        total = part.clone()
-        dist.all_reduce(total)
-        return total
+    def forward(ctx: Any, part):
+        return total(part)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad):
         return grad

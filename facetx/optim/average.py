@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from facetx.processes import own
+
 
 class MovingAverage:
     """An exponential moving average of a module's weights: ``average += (1 - decay) (weights - average)``.
@@ -30,8 +32,8 @@ class MovingAverage:
         current: list[Tensor] = []
         for name, value in module.state_dict().items():
             if name in parameters:
-                averaged.append(self.state[name])
-                current.append(value)
+                averaged.append(own(self.state[name]))
+                current.append(own(value))
             else:
                 self.state[name].copy_(value)
         torch._foreach_lerp_(averaged, current, [weight.to(a.dtype) for a in averaged])

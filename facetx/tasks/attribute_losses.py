@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from facetx.errors import ConfigError
+from facetx.processes import total
 
 
 class AttributeLoss(nn.Module, ABC):
@@ -68,7 +69,7 @@ class Balanced(AttributeLoss):
 
     def both(self, logits: Tensor, labels: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         if self.training:
-            self.now += torch.stack([labels.sum(0), ((1 - labels) * known).sum(0)]).detach()
+            self.now += total(torch.stack([labels.sum(0), ((1 - labels) * known).sum(0)]))
         weights = (self.seen.sum(0) / (2 * self.seen)).clamp(max=self.most)  # (2, A)
         return weights[0] * F.softplus(-logits), weights[1] * F.softplus(logits)
 

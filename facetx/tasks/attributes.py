@@ -12,7 +12,7 @@ from facetx.errors import ConfigError
 from facetx.heads.precision import true_float32
 from facetx.nn.backbone import Backbone
 from facetx.tasks.attribute_losses import attribute_loss
-from facetx.tasks.base import Batch, Task
+from facetx.tasks.base import Batch, Task, share_met
 
 LossName = Literal["bce", "balanced", "focal", "asymmetric"]
 GroupsArg = Literal["regions", "one"] | dict[str, tuple[str, ...]]
@@ -144,5 +144,4 @@ def _groups(names: Sequence[str], groups: str | Mapping[str, Sequence[str]]) -> 
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    known = labels.isfinite()
-    return (((logits > 0) == (labels > 0.5)) & known).sum() / known.sum().clamp(min=1)
+    return share_met((logits > 0) == (labels > 0.5), labels.isfinite())

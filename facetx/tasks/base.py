@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from facetx.data.mask_classes import Color
 from facetx.nn.backbone import Backbone, embed_batch
 from facetx.nn.compiled import Compile, compile_network
+from facetx.processes import count, total
 
 Batch = Mapping[str, Any]
 
@@ -21,12 +22,14 @@ class Task(nn.Module, ABC):
 
     Attributes:
         backbone: Images -> embeddings.
+        leaves_out: Whether ``forward`` uses a part of the weights alone, as a task of feature maps does.
         attribute_names: (A,) of the output "attributes", in its order; none where it predicts no attributes.
         class_parts: How the names of published parameters begin that have an entry for each of ``mask_classes``.
         mask_classes, mask_colors: (M,) of the output "mask", in the order of its channels; none where it predicts none.
     """
 
     backbone: Backbone
+    leaves_out: bool = False
     attribute_names: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
     mask_colors: tuple[Color, ...] = ()
@@ -88,3 +91,12 @@ class Task(nn.Module, ABC):
 
     def at_step(self, step: int) -> None:
         """Sets what depends on the step (from 0) alone; called before each step, so a resumed run needs no memory."""
+
+
+def share_met(met: Tensor, known: Tensor) -> Tensor:
+    """The share of what is known (bool) that is met too (bool), of any shape.
+
+    Where several processes train together, their mean is the share of what all know.
+    """
+    a_process = total(known.sum()) / count()
+    return (met & known).sum() / a_process.clamp(min=1 / count())

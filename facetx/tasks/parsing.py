@@ -13,7 +13,7 @@ from facetx.heads.precision import true_float32
 from facetx.nn.backbone import Backbone
 from facetx.nn.compiled import Compile
 from facetx.nn.dense import PyramidDecoder
-from facetx.tasks.base import Batch, Task
+from facetx.tasks.base import Batch, Task, share_met
 from facetx.tasks.mask_losses import LossName, MaskLoss
 
 
@@ -41,6 +41,7 @@ class Parsing(Task):
     Raises ``ConfigError`` for data without masks, a backbone without feature maps, and arguments out of range.
     """
 
+    leaves_out = True  # of the backbone its pooling and neck
     class_parts = ("decoder.classifier.",)
 
     def __init__(
@@ -103,5 +104,4 @@ class Parsing(Task):
 
 
 def pixel_accuracy(logits: Tensor, mask: Tensor) -> Tensor:
-    known = mask != IGNORED
-    return ((logits.argmax(1) == mask) & known).sum() / torch.clamp(known.sum(), min=1)
+    return share_met(logits.argmax(1) == mask, mask != IGNORED)

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -31,16 +31,24 @@ from facetx.evaluators.classification import Classification
 from facetx.evaluators.parsing import ParsingEvaluator
 from facetx.heads import JointHead
 from facetx.nn.backbone import Backbone
+from facetx.nn.batch_norm import SyncedBatchNorm, sync_batch_norm
 from facetx.nn.device import pick_device
+from facetx.nn.meta import without_values
 from facetx.optim import OPTIMIZERS, SCHEDULES, Schedule, layer_rates, parameter_groups
+from facetx.processes import count, rank
 from facetx.tasks import Recognition, Task
+from facetx.training.parallel import learner, parameters_here, split_backbone, split_heads
 
 log = logging.getLogger("facetx")
 
 
 @dataclass
 class Run:
-    """What ``build`` makes of settings."""
+    """What ``build`` makes of settings.
+
+    ``split`` are the parameters of which this process holds a part alone, by name; the optimizer has these parts.
+    ``outline`` is the task without values, whole, where there are several processes.
+    """
 
     settings: Settings
     device: torch.device
@@ -52,6 +60,14 @@ class Run:
     evaluators: list[Evaluator]
     total_steps: int
     steps_per_epoch: int
+    split: dict[str, nn.Parameter] = field(default_factory=dict)
+    spread: nn.Module | None = None
+    outline: Task | None = None
+
+    @property
+    def learner(self) -> nn.Module:
+        """What computes the loss of this process's images; its gradients are those of all."""
+        return self.task if self.spread is None else self.spread
 
     @property
     def backbone(self) -> Backbone:
@@ -72,7 +88,8 @@ class Run:
         """The batches from step ``start`` to the end."""
         s = self.settings
         order = create(SAMPLERS, s.data.sampler)
-        return StepSampler(order, self.dataset.labels, s.train.batch_size, s.seed, start, self.total_steps)
+        part = rank(), count()
+        return StepSampler(order, self.dataset.labels, s.train.batch_size, s.seed, start, self.total_steps, *part)
 
 
 def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
@@ -91,7 +108,14 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     task = build_task(settings.task, settings.head, backbone, dataset.description(), settings.model.freeze)
     if settings.model.init_from is not None and start_from is None:
         start_task_from(task, settings.model.init_from)
+    check_parts_are_independent(task)
+    outline = without_values(task) if count() > 1 else None
+    assert outline is None or isinstance(outline, Task)
+    split_heads(task, device)
     task.to(device)
+    if settings.train.sync_batch_norm:
+        sync_batch_norm(task)
+    split_backbone(backbone, settings.train)
 
     evaluators = [evaluator_of(e, backbone.contract.size) for e in settings.evaluators]
     for part, evaluator in zip(settings.evaluators, evaluators):
@@ -121,9 +145,9 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     rates = None
     if settings.optim.layer_decay is not None:
         rates = {f"backbone.{k}": v for k, v in layer_rates(backbone, settings.optim.layer_decay).items()}
-    optimizer = create(OPTIMIZERS, settings.optim)(
-        parameter_groups(task, settings.optim.weight_decay, rates), lr=settings.optim.lr
-    )
+    groups = parameter_groups(task, settings.optim.weight_decay, rates)
+    split = parameters_here(groups)
+    optimizer = create(OPTIMIZERS, settings.optim)(groups, lr=settings.optim.lr)
     order = create(SAMPLERS, settings.data.sampler)
     steps_per_epoch = order.steps(dataset.labels, settings.train.batch_size)
     if task.needs_pairs:
@@ -139,11 +163,7 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     besides = [p for name, p in task.named_parameters() if p.requires_grad and not name.startswith("backbone.")]
     if settings.train.head_first_steps and not besides:
         raise ConfigError("train.head_first_steps: no head here has weights that could be trained first; set it to 0")
-    if settings.train.batch_size % settings.optim.accumulate:
-        raise ConfigError(
-            f"optim.accumulate: {settings.optim.accumulate} does not divide train.batch_size "
-            f"{settings.train.batch_size}"
-        )
+    check_parts(settings.train.batch_size, settings.optim.accumulate)
     note_batch_norm(task, settings.train.batch_size, settings.optim.accumulate)
     return Run(
         settings=settings,
@@ -156,7 +176,31 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
         evaluators=evaluators,
         total_steps=total,
         steps_per_epoch=steps_per_epoch,
+        split=split,
+        outline=outline,
+        spread=learner(task, settings.train) if count() > 1 else None,
     )
+
+
+def check_parts_are_independent(task: Task) -> None:
+    """Raises ``ConfigError`` where several processes would not train as one."""
+    if count() > 1 and not (task.parts_are_independent or isinstance(task, Recognition)):
+        raise ConfigError(
+            f"task {type(task).__name__}: its loss is one of the whole batch, and each of {count()} processes sees a "
+            "part; train in one process, with optim.accumulate where memory is short, or choose a loss of each image"
+        )
+
+
+def check_parts(batch_size: int, accumulate: int) -> None:
+    """Raises ``ConfigError`` where a batch cannot be dealt to the processes and cut into equal parts."""
+    if batch_size % count():
+        raise ConfigError(
+            f"train.batch_size: {batch_size} images a step cannot be dealt to {count()} processes; make it a multiple, "
+            f"such as {-(-batch_size // count()) * count()}"
+        )
+    if batch_size // count() % accumulate:
+        each = f" / {count()} processes" if count() > 1 else ""
+        raise ConfigError(f"optim.accumulate: {accumulate} does not divide train.batch_size {batch_size}{each}")
 
 
 def evaluator_of(part: EvaluatorSettings, size: int) -> Evaluator:
@@ -211,14 +255,20 @@ def check_pairs(labels: np.ndarray, task: Task, settings: Settings) -> None:
 
 
 def note_batch_norm(task: nn.Module, batch_size: int, parts: int) -> None:
-    """Warns where a batch comes in parts and batch norm takes its statistics of each part, so that the step differs."""
-    layers = [name for name, module in task.named_modules() if isinstance(module, _BatchNorm)]
-    if parts > 1 and layers:
+    """Warns where a batch comes in parts, on one process or several, and batch norm takes its statistics of each part,
+    so that the step differs."""
+    norms = {
+        name: module for name, module in task.named_modules() if isinstance(module, _BatchNorm) and module.training
+    }
+    together = all(isinstance(module, SyncedBatchNorm) for module in norms.values())
+    layers, each = list(norms), parts if together else parts * count()
+    if each > 1 and layers:
         log.warning(
-            "optim.accumulate: %d parts of %d images, and batch norm takes its statistics of each part, not of all %d "
+            "%s: %d parts of %d images, and batch norm takes its statistics of each part, not of all %d "
             "images, so the step is not that of the whole batch (%s)",
-            parts,
-            batch_size // parts,
+            "optim.accumulate" if each == parts else f"{count()} processes without train.sync_batch_norm",
+            each,
+            batch_size // each,
             batch_size,
             some(layers, show=2),
         )

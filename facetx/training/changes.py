@@ -27,6 +27,7 @@ FREE = (
     "train.log_every",
     "train.checkpoint_every",
     "train.keep",
+    "train.parallel",
     "train.stop_after_bad_steps",
     "evaluators",
     "select",

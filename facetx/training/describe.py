@@ -5,6 +5,7 @@ import torch
 from facetx.errors import some
 from facetx.nn.freeze import frozen_parts
 from facetx.nn.profile import parameter_count, profile
+from facetx.processes import count
 from facetx.training.build import Run
 from facetx.training.memory import foretell, ways_to_fit
 
@@ -15,7 +16,7 @@ ROOM = 0.92
 
 def describe_run(run: Run) -> str:
     """What a run will train, and what it will cost: for --dry-run and the head of a log."""
-    s, p = run.settings, profile(run.backbone)
+    s, p = run.settings, profile((run.outline or run.task).backbone)
     besides = parameter_count(run.task) - parameter_count(run.backbone)
     learned = " + ".join(h.name for h in s.head) or s.task.name
     epochs = run.total_steps / run.steps_per_epoch
@@ -30,6 +31,11 @@ def describe_run(run: Run) -> str:
         f"  steps       {run.total_steps:,} of {s.train.batch_size} images: {epochs:.2f} epochs of "
         f"{run.steps_per_epoch:,}",
         f"  memory      {memory(run)}",
+        *(
+            [f"  processes   {count()}, {s.train.batch_size // count()} images each; {s.train.parallel}"]
+            if count() > 1
+            else []
+        ),
         f"  precision   {run.precision} on {run.device}, {COMPILED[s.train.compile]}",
     ]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from facetx.files import write_file
 from facetx.logs import log_in_notebook
 from facetx.nn.device import only_deterministic
 from facetx.optim import MovingAverage, averaged
+from facetx.processes import EVERY_PROCESS, ProcessError, agreed, count, is_first
 from facetx.training.build import Run, build
 from facetx.training.changes import check_changes, check_data
 from facetx.training.describe import describe_run
+from facetx.training.parallel import share_statistics
 from facetx.training.probes import open_data
 from facetx.training.records import DivergedError, Records, put_in_order
 from facetx.training.signals import Caught, InterruptedBySignal, caught_signals
@@ -89,7 +91,8 @@ def train(
         restore(run, ema, progress, start_from)
         start = start_from.step
         unanswered = [] if start_from.meta.evaluated else evaluators_due(run, start)
-    put_in_order(folder, start_from, settings.train.keep)
+    if is_first():
+        put_in_order(folder, start_from, settings.train.keep)
     outcome = Outcome(start, run.total_steps, run, ema)
     if start >= run.total_steps and not unanswered:
         log.warning("all %d steps are done already", run.total_steps)
@@ -97,8 +100,9 @@ def train(
     open_data(run)
     run.task.compile_network(settings.train.compile)
     loader = training_loader(run.items, run.sampler(start), settings.data.workers, pin_memory=run.device.type == "cuda")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / SETTINGS, to_yaml(settings))
+    if is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / SETTINGS, to_yaml(settings))
     unreadable: dict[int, str] = {}
     run.task.train()
     with (
@@ -110,21 +114,25 @@ def train(
         began, waited = start, 0.0
         stop = bool(unanswered) and not ask(unanswered, outcome, progress, records, caught)
         while outcome.step < run.total_steps and not stop:
+            problem: BaseException | None = None
             try:
                 with caught.interrupting():
                     asked = time.perf_counter()
                     batch = next(batches)
                     waited += time.perf_counter() - asked
                 note_unreadable(run, batch, unreadable)
-            except (Exception, InterruptedBySignal):
+            except (Exception, InterruptedBySignal) as error:
+                problem = error
+            if agreed(problem is not None)[0]:  # here or in another process
+                stop = caught.by_all()
                 if outcome.step and not records.saved(outcome.step):
-                    records.save(outcome.step, evaluated=True, must=bool(caught.number))
-                if caught.number:
+                    records.save(outcome.step, evaluated=True, must=stop)
+                if stop:
                     break
-                raise
+                raise problem or ProcessError("training ends by an error of another process, which tells it")
             scalars, finite = training_step(run, batch, outcome.step)
             progress.add(scalars, finite)
-            progress.images += len(batch["label"])
+            progress.images += len(batch["label"]) * count()
             if ema:
                 ema.update(run.task.published(), outcome.step, finite)
 
@@ -137,10 +145,10 @@ def train(
                 stop_if_diverged(run, progress, done)
                 records.write(row)
                 row_began, began, waited = time.perf_counter(), done, 0.0
-            due, stop = evaluators_due(run, done), bool(caught.number)
+            due, stop = evaluators_due(run, done), caught.by_all()
             if last or due or stop or done % settings.train.checkpoint_every == 0:
                 records.save(done, evaluated=not due, must=last or stop)
-            if due:
+            if due and not stop:
                 stop = not ask(due, outcome, progress, records, caught)
                 row_began, began, waited = time.perf_counter(), done, 0.0
     outcome.signal = caught.number
@@ -160,7 +168,7 @@ def ask(due: list[Evaluator], outcome: Outcome, progress: Progress, records: Rec
     run, step = outcome.run, outcome.step
     before = time.perf_counter()
     try:
-        with caught.interrupting():
+        with caught.interrupting() if count() == 1 else nullcontext():  # several ask together, and none leaves alone
             results = evaluate(run, due, outcome.ema)
     except InterruptedBySignal:
         return False
@@ -201,8 +209,10 @@ def evaluate(run: Run, evaluators: list[Evaluator], ema: MovingAverage | None) -
     One that asks the whole task gets weights that belong together: the averaged ones where all are averaged, else, such
     as where the head is not published, the trained ones.
     """
-    how = How(run.device, run.settings.train.batch_size, run.settings.data.workers, amp=run.precision == "bf16")
+    size = run.settings.train.batch_size // count()
+    how = How(run.device, size, run.settings.data.workers, amp=run.precision == "bf16")
     published = run.task.published()
+    share_statistics(published, ema)
     with averaged(published, ema):
         results = answers(run, (e for e in evaluators if not e.whole_task or published is run.task), how)
     return results | answers(run, (e for e in evaluators if e.name not in results), how)
@@ -241,7 +251,7 @@ def note_unreadable(run: Run, batch: Batch, known: dict[int, str]) -> None:
     for index, problem in batch.pop("unreadable").items():
         if index not in known:
             known[index] = problem
-            log.warning("skipped %s", problem)
+            EVERY_PROCESS.warning("skipped %s", problem)
     limit = run.settings.data.skip_limit
     if len(known) > limit:
         raise DataError(

@@ -10,6 +10,7 @@ from facetx.data.sample import FIELDS
 from facetx.nn.dropout import Dropout
 from facetx.nn.memory import AsOn, Held
 from facetx.nn.meta import without_values
+from facetx.processes import count, own
 from facetx.tasks.base import Task
 from facetx.training.build import Run
 
@@ -63,15 +64,16 @@ def ways_to_fit(run: Run, room: int) -> list[str]:
             if hasattr(module, attribute):
                 setattr(module, attribute, value)
         tell(setting)
-    while before > room and accumulate < run.settings.train.batch_size:
+    here = run.settings.train.batch_size // count()
+    while before > room and accumulate < here:
         accumulate += 1
-        if run.settings.train.batch_size % accumulate == 0:
+        if here % accumulate == 0:
             tell(f"optim.accumulate: {accumulate}")
     return ways
 
 
 def _ghost(run: Run) -> Task:
-    ghost = without_values(run.task).train()
+    ghost = without_values(run.outline or run.task).train()
     assert isinstance(ghost, Task)
     if run.settings.train.compile:
         for module in ghost.modules():
@@ -83,12 +85,13 @@ def _ghost(run: Run) -> Task:
 def _foretell(run: Run, ghost: Task, accumulate: int) -> Foretold:
     moments = MOMENTS.get(run.settings.optim.name, 2)
     parameters = list(run.task.parameters())
-    state = sum(4 * p.numel() * (1 + moments * p.requires_grad) for p in parameters)
+    state = sum(4 * own(p).numel() * (1 + moments * p.requires_grad) for p in parameters)
     if run.settings.optim.ema is not None:
-        state += sum(4 * p.numel() for p in run.task.published().parameters())
-    size = run.settings.train.batch_size // accumulate
+        state += sum(4 * own(p).numel() for p in run.task.published().parameters())
+    elsewhere = sum(4 * (p.numel() - own(p).numel()) for p in parameters)  # gradients that other processes have
+    size = run.settings.train.batch_size // count() // accumulate
     try:
-        return Foretold(state, _step_bytes(run, ghost, size), whole=True)
+        return Foretold(state, _step_bytes(run, ghost, size) - elsewhere, whole=True)
     except Exception:  # of a head of one's own that looks at values
         return Foretold(state, _step_bytes(run, ghost, size, whole=False), whole=False)
 

@@ -14,6 +14,7 @@ from facetx.checkpoints.write import Writer, record_evaluation
 from facetx.errors import CheckpointError, FacetxError
 from facetx.files import DRAFTS
 from facetx.optim import MovingAverage
+from facetx.processes import agreed, is_first
 from facetx.training.build import Run
 from facetx.training.sinks import METRICS, JsonLines, Row, Sink, TensorBoard, Terminal, read_rows
 from facetx.training.state import Progress, weights_and_state
@@ -43,6 +44,7 @@ class Records:
     """Rows and checkpoints of a run in ``folder``; a context, at whose end all is written.
 
     Where a disk takes a row or a checkpoint not, that is told and costs no more, unless the checkpoint must be written.
+    Of several processes the first one writes; ``save`` and ``saved`` must be called by all.
 
     Args:
         run: Whose.
@@ -62,19 +64,22 @@ class Records:
         self._must = False
         self._written: Checkpoint | None = start_from if here else None
         self._last_row: Row = {}
+        self._sinks: list[Sink] = self._open_sinks(folder, start_from) if is_first() else []
+        self._silent: set[int] = set()
+        if start_from is not None and not here:  # from now on this folder stands for itself
+            self.save(start, evaluated=start_from.meta.evaluated)
 
+    def _open_sinks(self, folder: Path, start_from: Checkpoint | None) -> list[Sink]:
+        start = start_from.step if start_from else 0
         rows = read_rows(folder / METRICS)
         if start_from and not start_from.meta.evaluated:  # what is asked again is written again
             rows = [row for row in rows if row["step"] < start or "epoch" in row]
         rows = [row for row in rows if row["step"] <= start]
-        self._sinks: list[Sink] = [
+        return [
             JsonLines(folder / METRICS, rows),
             TensorBoard(folder / "tensorboard", start, [row for row in rows if row["step"] == start]),
-            Terminal(run.total_steps, start),
+            Terminal(self.run.total_steps, start),
         ]
-        self._silent: set[int] = set()
-        if start_from is not None and not here:  # from now on this folder stands for itself
-            self.save(start, evaluated=start_from.meta.evaluated)
 
     def write(self, row: Row) -> None:
         """Takes a row of the log."""
@@ -94,6 +99,10 @@ class Records:
             must: Whether the run fails where it cannot be written.
         """
         self.settle()
+        self._must = must
+        whole = weights_and_state(self.run, self.ema, self.progress)
+        if not is_first():
+            return
         s = self.run.settings
         metrics = self._last_row if self._last_row.get("step") == step else {}
         meta = Meta.make(
@@ -106,18 +115,17 @@ class Records:
             evaluated=evaluated,
             torch=torch.__version__,
         )
-        self._must = must
-        self._writer.save(meta, *weights_and_state(self.run, self.ema, self.progress))
+        self._writer.save(meta, *whole)
 
     def saved(self, step: int) -> bool:
         """Whether the checkpoint of this step has been written, once it is."""
         self.settle()
-        return self._written is not None and self._written.step == step
+        return bool(agreed(int(self._written is not None and self._written.step == step))[0])
 
     def evaluated(self, step: int, row: Row) -> None:
         """Takes the row of the evaluation of a step, and notes it in the step's checkpoint."""
         self.write(row)
-        if self.saved(step):
+        if self.saved(step) and is_first():
             assert self._written is not None
             try:
                 record_evaluation(self._written, row, best=row.get("best") is True)

@@ -3,15 +3,17 @@
 import logging
 import os
 import shutil
+from contextlib import nullcontext
 from fnmatch import fnmatch
 from pathlib import Path
 
 from facetx.checkpoints.format import Checkpoint, find_checkpoint, folder_of, steps_in
 from facetx.checkpoints.meta import DamagedError
 from facetx.config import Settings
-from facetx.errors import ConfigError, FacetxError
+from facetx.errors import CheckpointError, ConfigError, FacetxError
 from facetx.files import DRAFTS, draft_place, lock
 from facetx.plots.pictures import write_pictures
+from facetx.processes import agreed, count, is_first, joined, rank
 from facetx.training.loop import SETTINGS, Outcome, evaluate, train
 from facetx.training.sinks import METRICS, read_rows
 
@@ -19,7 +21,8 @@ log = logging.getLogger("facetx")
 
 
 def start_run(settings: Settings, folder: str | Path, resume: str = "auto", with_changes: bool = False) -> Outcome:
-    """Trains in ``folder``, new or taken up again, and draws its pictures. One process at a time can do so.
+    """Trains in ``folder``, new or taken up again, and draws its pictures. One training at a time can do so; under
+    ``torchrun`` several processes are one training, and the first of them writes.
 
     Args:
         settings: Of the run.
@@ -34,14 +37,27 @@ def start_run(settings: Settings, folder: str | Path, resume: str = "auto", with
     folder = Path(folder)
     whole = folder.resolve()
     whole.parent.mkdir(parents=True, exist_ok=True)
-    with lock(whole, whole / SETTINGS, whole / METRICS):
+    with joined(settings.device), lock(whole, whole / SETTINGS, whole / METRICS) if is_first() else nullcontext():
+        agreed()  # the others look into the folder once the first has it, and nobody writes before all have looked
         checkpoint = find_start(folder, resume)
+        agree_on_start(checkpoint)
         if checkpoint:
             log.info("going on from %s, step %d", checkpoint.path, checkpoint.step)
         outcome = train(settings, folder, checkpoint, with_changes)
-        if _older(folder / "pictures", folder / METRICS):
+        if agreed(is_first() and _older(folder / "pictures", folder / METRICS))[0]:
             draw(folder, outcome)
     return outcome
+
+
+def agree_on_start(checkpoint: Checkpoint | None) -> None:
+    """Raises ``CheckpointError`` where not all processes have found the same place to begin."""
+    step = -1 if checkpoint is None else checkpoint.step
+    latest, earliest = agreed(step, -step)
+    if latest != -earliest:
+        raise CheckpointError(
+            f"process {rank()} of {count()} would go on from {checkpoint.path if checkpoint else 'no checkpoint'}, and "
+            "another process from another one; --run-dir must be a folder that all machines share"
+        )
 
 
 def _older(pictures: Path, rows: Path) -> bool:
@@ -57,10 +73,13 @@ def draw(folder: Path, outcome: Outcome) -> None:
     pictures = folder / "pictures"
     draft = draft_place(pictures)
     try:
-        shutil.rmtree(draft, ignore_errors=True)
+        if is_first():
+            shutil.rmtree(draft, ignore_errors=True)
         run = outcome.run
         if not outcome.results and not outcome.signal and outcome.step == outcome.total_steps:
             outcome.results = evaluate(run, run.evaluators, outcome.ema)
+        if not is_first():
+            return
         write_pictures(draft, read_rows(folder / METRICS), outcome.results, run.evaluators)
         if draft.exists():
             shutil.rmtree(pictures, ignore_errors=True)
@@ -68,7 +87,8 @@ def draw(folder: Path, outcome: Outcome) -> None:
             os.utime(pictures)
     except (OSError, FacetxError) as error:
         log.warning("%s: could not be drawn (%s); the same command tries again", pictures, error)
-        shutil.rmtree(draft, ignore_errors=True)
+        if is_first():
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def find_start(folder: Path, resume: str) -> Checkpoint | None:

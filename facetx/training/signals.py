@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 from facetx.data.workers import SIGNALS
+from facetx.processes import agreed
 
 log = logging.getLogger("facetx")
 
@@ -37,6 +38,12 @@ class Caught:
             yield
         finally:
             self._interrupts = False
+
+    def by_all(self) -> bool:
+        """Whether any process of the training has been sent one, which then counts for all; they ask together."""
+        number = agreed(self.number)[0]
+        self.number = number or self.number  # one may have come meanwhile, and is for the next time
+        return bool(number)
 
     def note(self, number: int) -> None:
         """A signal has come."""

@@ -25,6 +25,7 @@ from facetx.checkpoints.weights import check_fit, load_weights
 from facetx.config import create
 from facetx.errors import CheckpointError, some
 from facetx.optim import OPTIMIZERS, MovingAverage
+from facetx.processes import gathered, is_first, is_split, own, split_as
 from facetx.training.build import Run
 from facetx.training.sinks import Row
 
@@ -79,16 +80,33 @@ class Progress:
 def weights_and_state(
     run: Run, ema: MovingAverage | None, progress: Progress
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What is published, and all else that an exact resume needs; see the head of this file."""
-    task = run.task.state_dict()
+    """What is published, and all else that an exact resume needs; see the head of this file.
+
+    What is split over processes is put together, one tensor at a time, so all must call it; it is whole on the CPU of
+    the first process, and the others get nothing of it.
+    """
+    task = _whole(run.task.state_dict())
     published = _published(run)
     state = {
         "task": task if ema else {name: value for name, value in task.items() if name not in published},
         "averaged": ema is not None,
-        "moments": moments_of(run.optimizer),
+        "moments": {
+            name: kept and _whole(kept, run.split.get(name)) for name, kept in moments_of(run.optimizer).items()
+        },
         "progress": progress.state(),
     }
-    return (ema.state if ema else run.task.published().state_dict()), state
+    return _whole(ema.state if ema else run.task.published().state_dict()), state
+
+
+def _whole(values: Mapping[str, Any], like: Tensor | None = None) -> dict[str, Any]:
+    """Those that are split, or that are parts of what is split as ``like``, put together."""
+    whole = {}
+    for name, value in values.items():
+        whole[name] = value
+        if isinstance(value, Tensor) and (like is not None or is_split(value)):
+            value = gathered(value, value if like is None else like)
+            whole[name] = value.cpu() if is_first() else value.new_empty(0)
+    return whole
 
 
 def restore(run: Run, ema: MovingAverage | None, progress: Progress, checkpoint: Checkpoint) -> None:
@@ -102,22 +120,23 @@ def restore(run: Run, ema: MovingAverage | None, progress: Progress, checkpoint:
         raise CheckpointError(f"{where}: its training state is incomplete: {some(wrong)} is missing or of another kind")
     if ema and not state["averaged"]:
         raise CheckpointError(f"{where}: has no moving average; set optim.ema: null to resume from it")
-    own = run.task.state_dict()
+    here = run.task.state_dict()
     task = state["task"] if state["averaged"] else {**within(run.task, weights), **state["task"]}
-    check_fit(own, task, where, _OTHER_PARTS)
+    check_fit(here, task, where, _OTHER_PARTS)
     if ema:
         check_fit(ema.state, weights, where)
     check_moments(run, state["moments"], where)
+    moments = {name: kept and _parts(kept, run.split.get(name)) for name, kept in state["moments"].items()}
     seen = float(checkpoint.meta.step * run.settings.train.batch_size)  # in states of earlier versions it is not
     found = Progress()
     found.load({"images": seen, **state["progress"]}, run.device, where)
 
     load_weights(run.task, task, where)
     vars(progress).update(vars(found))
-    load_moments(run.optimizer, state["moments"])
+    load_moments(run.optimizer, moments)
     if ema:
         for name, value in weights.items():
-            ema.state[name].copy_(value)
+            ema.state[name].copy_(split_as(value, ema.state[name]))
     same_question = checkpoint.meta.settings.model_dump(mode="json").get("select") == run.settings.select
     progress.best = progress.best if same_question else -math.inf
     metrics = checkpoint.meta.metrics
@@ -129,6 +148,16 @@ _OTHER_PARTS = (
     "of another model than the settings build; what a part has learned from its first step cannot be missing, so none "
     "is switched on later: begin a new run, model.init_from takes the backbone along"
 )
+
+
+def _parts(kept: Mapping[str, Any], like: Tensor | None) -> dict[str, Any]:
+    """What this process holds of the moments of a parameter that is split as ``like``."""
+    if like is None:
+        return dict(kept)
+    return {
+        name: own(split_as(value, like)) if isinstance(value, Tensor) and value.shape == like.shape else value
+        for name, value in kept.items()
+    }
 
 
 def _published(run: Run) -> set[str]:
@@ -143,11 +172,11 @@ def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any] | N
 
 def check_moments(run: Run, moments: Mapping[str, Any], where: str) -> None:
     """Raises ``CheckpointError`` where moments are of another optimizer, or of other parameters."""
-    own = _named(run.optimizer)
+    trained = {**_named(run.optimizer), **run.split}
     asked = "resume with its optim.name and model.freeze, or begin a new run with model.init_from"
-    check_fit(dict.fromkeys(own), dict.fromkeys(moments), where, f"its optimizer trained other parameters; {asked}")
+    check_fit(dict.fromkeys(trained), dict.fromkeys(moments), where, f"its optimizer trained other parameters; {asked}")
     tried: dict[tuple[int, torch.dtype], dict[str, Any]] = {}
-    for name, parameter in own.items():
+    for name, parameter in trained.items():
         key = (parameter.ndim, parameter.dtype)
         tried[key] = tried[key] if key in tried else _tried(run, *key)
         if moments[name] is not None:

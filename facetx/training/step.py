@@ -7,9 +7,11 @@ from torch import Tensor
 
 from facetx.data.loader import Batch
 from facetx.nn.statistics import Remembered
-from facetx.optim import gradient_norm, rate_at
+from facetx.optim import rate_at
+from facetx.processes import count, means, rank
 from facetx.training.build import Run
 from facetx.training.hold import hold_backbone
+from facetx.training.parallel import average_gradients, held_back, norm_of_all, take_gradients
 
 
 def training_step(run: Run, batch: Batch, step: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -37,9 +39,11 @@ def training_step(run: Run, batch: Batch, step: int) -> tuple[dict[str, Tensor],
         scalars = gathered_gradients(run, whole, parts, step, before)
 
     parameters = [p for group in run.optimizer.param_groups for p in group["params"]]
-    norm = gradient_norm(parameters)
+    take_gradients(run.split, run.optimizer.param_groups)
+    norm = norm_of_all(run.optimizer.param_groups, run.split)
     if s.optim.clip_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, s.optim.clip_norm, norm)
+    scalars = means(scalars)  # of all processes, so that all see the same
     finite = torch.isfinite(scalars["loss"]) & torch.isfinite(norm)
     # The fused optimizers leave weights and moments alone where this is 1: no look at the device is needed.
     run.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
@@ -49,11 +53,11 @@ def training_step(run: Run, batch: Batch, step: int) -> tuple[dict[str, Tensor],
 
 
 def seed_of(run: Run, step: int, part: int = 0) -> int:
-    """Dropout and the like are a function of (seed, step): nothing of the generators needs saving.
+    """Dropout and the like are a function of (seed, step, rank): nothing of the generators needs saving.
 
     A part of the batch that is computed twice draws the same numbers both times.
     """
-    return (run.settings.seed + 1009 * part) * 1_000_003 + step + 1
+    return (run.settings.seed + 1009 * part + 10_000_019 * rank()) * 1_000_003 + step + 1
 
 
 def split(batch: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
@@ -70,9 +74,9 @@ def autocast(run: Run) -> torch.autocast:
 def summed_gradients(run: Run, parts: Sequence[Batch]) -> dict[str, Tensor]:
     """The gradients of the mean of the parts' losses, and the means of their scalars."""
     scalars: dict[str, Tensor] = {}
-    for part in parts:
-        with autocast(run):
-            out = run.task(part)
+    for number, part in enumerate(parts, start=1):
+        with held_back(run.learner, last=number == len(parts)), autocast(run):
+            out = run.learner(part)
         (out["loss"] / len(parts)).backward()
         for name, value in out.items():
             mean = value.detach() / len(parts)
@@ -113,4 +117,6 @@ def gathered_gradients(
             with autocast(run):
                 again = run.task.embed(part)
             again.backward(gradient)
+    if count() > 1:
+        average_gradients(run.optimizer.param_groups, run.split)
     return {name: value.detach() for name, value in scalars.items()}

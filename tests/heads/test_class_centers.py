@@ -314,7 +314,6 @@ def test_wrong_shapes_are_told():
         ("cosface", {"engine": "quick"}, "engine must be one of 'full', 'chunked', 'sampled', 'sharded', got 'quick'"),
         ("cosface", {"chunk_size": 0}, "chunk_size must be at least 1"),
         ("cosface", {"sample_rate": 0.0}, "sample_rate must be in"),
-        ("cosface", {"engine": "sharded"}, "torch.distributed, which is not initialized"),
         ("sface", {"k": -1.0}, "k must be above 0"),
         ("adaface", {"momentum": 2.0}, "momentum must be in"),
         ("magface", {"norm_low": 120.0}, "norm_low must be below norm_high"),

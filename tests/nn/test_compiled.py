@@ -1,6 +1,8 @@
 """A network is compiled once: one graph for its blocks, and none anew for a data set's last batch."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -53,10 +55,19 @@ def test_all_blocks_share_one_graph_and_compute_the_same(depth):
 
 
 def test_blocks_that_differ_are_all_compiled_none_left_out():
-    model = BACKBONES.create("vit_p8s8_tiny", depth=12, drop_path=0.1, **TINY).train()
+    model = BACKBONES.create("vit_p8s8_tiny", depth=12, **TINY).train()
+    for layer, block in enumerate(model.encoder.blocks):
+        block.attention.scale *= 1 + layer
     compile_network(model, "blocks", backend="eager")
     model(torch.randn(3, 3, 32, 32))
     assert graphs() == 12
+
+
+def test_blocks_of_several_drop_path_rates_share_one_graph():
+    model = BACKBONES.create("vit_p8s8_tiny", depth=12, drop_path=0.5, dropout=0.1, **TINY).train()
+    compile_network(model, "blocks", backend="aot_eager")
+    model(torch.randn(3, 3, 32, 32))
+    assert graphs() == 1
 
 
 def test_a_network_without_blocks_says_so():
@@ -87,3 +98,41 @@ def test_a_dense_task_has_the_way_to_its_maps_compiled(how):
         torch.testing.assert_close(task.logits({"image": images}), plain.logits({"image": images}))
     assert graphs() == (2 if how is True else 1)
     assert task.state_dict().keys() == plain.state_dict().keys()
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_without_the_compiler_all_is_computed_and_it_is_there_when_asked_for():
+    code = """
+import sys, torch
+from facetx.nn.compiled import without_compiler
+here = lambda: "torch._dynamo.symbolic_convert" in sys.modules
+x = torch.empty(2, 4, device="meta")
+with without_compiler():
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))])
+    torch.nn.functional.layer_norm(x, (4,))
+    print(here())
+    torch._dynamo.reset()
+    print(here())
+print(here(), "reset" in dir(sys.modules["torch._dynamo"]))
+print(torch.compile(lambda a: a + 1, backend="eager", fullgraph=True)(torch.ones(1)).item())
+"""
+    assert python(code) == ["False", "True", "True", "True", "2.0"]
+
+
+def test_afterwards_it_can_be_imported():
+    code = """
+import sys, torch
+from facetx.nn.compiled import without_compiler
+with without_compiler():
+    pass
+print("torch._dynamo" in sys.modules)
+print(torch.compile(lambda a: a + 1, backend="eager", fullgraph=True)(torch.ones(1)).item())
+with without_compiler():
+    print("torch._dynamo.symbolic_convert" in sys.modules)
+"""
+    assert python(code) == ["False", "2.0", "True"]

@@ -25,6 +25,10 @@ SCRIPT = Path(__file__).parents[2] / "scripts/benchmark.py"
             ["parsing", "--masks", "4", "--size", "64", "--batch", "2", "--steps", "1", "--device", "cpu"],
             r"4 masks of 512x512, 19 classes\nconfusion matrix +[\d.]+ s(.|\n)+facetx +1,596,588(.|\n)+LR-ASPP +[\d,]+",
         ),
+        (
+            ["plan", "--gpus", "2", "--classes", "1000", "--model", "vit_p8s8_tiny", "--rate", "100"],
+            r"1,000 classes, sharded, ddp, 128 images a GPU\nGPUs +machines +batch(.|\n)+\n +2 +1 +256 .* 200 ",
+        ),
         (["heads", "--classes", "500", "--batch", "8", "--dim", "16", "--steps", "1"], r"\nchunked +[\d.]+ +[\d.]+ "),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 
 from facetx.checkpoints.format import find_checkpoint
 from facetx.config import check_settings
+from facetx.processes import joined
 from facetx.training import start_run
 from facetx.training.sinks import read_rows
 
@@ -40,6 +43,38 @@ def in_a_process(target: Callable[[], object], seconds: float = 60) -> int:
         raise AssertionError("it hangs")
     assert process.exitcode is not None
     return process.exitcode
+
+
+def in_processes(count: int, work: Callable[[], object], seconds: float = 120) -> list[int]:
+    """Does ``work`` in forked processes of one training, as torchrun would start them; their exit codes, by rank."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def one(rank):
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(count),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+        with joined("cpu"):
+            work()
+
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=one, args=(rank,)) for rank in range(count)]
+    for process in processes:
+        process.start()
+    until = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.1, until - time.monotonic()))
+    hanging = [process for process in processes if process.is_alive()]
+    for process in hanging:
+        process.kill()
+        process.join()
+    assert not hanging, "it hangs"
+    return [process.exitcode or 0 for process in processes]
 
 
 def die(*_, **__) -> None:
