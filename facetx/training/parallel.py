@@ -47,7 +47,8 @@ def split_backbone(backbone: Backbone, settings: TrainSettings) -> None:
         fully_shard(block, mesh=over)
     backbone.register_forward_hook(_no_view)  # FSDP2 hangs its backward pass on the output
     fully_shard(backbone, mesh=over)
-    register_fsdp_forward_method(backbone, "features")
+    for method in ("features", "embedding_and_features"):
+        register_fsdp_forward_method(backbone, method)
 
 
 def _no_view(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:

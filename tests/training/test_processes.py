@@ -87,6 +87,12 @@ TASKS = {
     # By SGD: a bias before batch norm has no gradient but rounding errors, of which Adam makes whole steps.
     "parsing": {**PARSING, "train": {"sync_batch_norm": True}},
     "parsing, fsdp": {**PARSING, "train": {"parallel": "fsdp", "sync_batch_norm": True}},
+    "identities and parsing": {
+        **PARSING,
+        "task": {"name": "joint_parsing"},
+        **head("cosface", scale=16.0, engine="sharded"),
+        "train": {"parallel": "fsdp", "sync_batch_norm": True},
+    },
     "identities and attributes": {"task": {"name": "joint", "args": {"layers": [8]}}, **head("triplet"), "data": PAIRS},
 }
 
@@ -136,7 +142,7 @@ def case(tiny: dict, name: str) -> dict:
     raw = copy.deepcopy(tiny)
     if name in TASKS:
         raw["data"] = {"name": "half_known", "transforms": ["flip"], "workers": 0}
-    if name.startswith("parsing"):
+    if "parsing" in name:
         raw["data"] = {**tiny["data"], "args": {**FACES, "size": 32}}
     if name in NORMS:
         raw["model"] = {"name": "normed"}
