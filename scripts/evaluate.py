@@ -137,7 +137,14 @@ if __name__ == "__main__":
     )
     parser.add_argument("--data", metavar="NAME", help="a data set of docs/settings.md, such as packed or recordio")
     parser.add_argument("--data-args", nargs="+", metavar="KEY=VALUE", help="its arguments, such as path=faces.packed")
-    parser.add_argument("--crop", action="store_true", help="cut its images to squares where they are not square")
+    parser.add_argument(
+        "--crop",
+        nargs="?",
+        const=True,
+        default=False,
+        choices=["face"],
+        help="cut its images to squares where they are not square; face: cut the face out by its keypoints",
+    )
     parser.add_argument(
         "--ask",
         nargs="+",

@@ -26,11 +26,16 @@ def main(args: argparse.Namespace) -> int:
 
 def train(args: argparse.Namespace, settings: "Settings", say: Callable[[str], None]) -> int:
     """Trains, or says what would be trained; returns the exit code."""
-    from facetx.training import build, describe_run, start_run
-
     if args.dry_run:
-        say(describe_run(build(settings)))
+        from facetx.nn.compiled import without_compiler
+
+        with without_compiler():
+            from facetx.training import build, describe_run
+
+            say(describe_run(build(settings)))
         return 0
+    from facetx.training import start_run
+
     folder = Path(args.run_dir or f"runs/{settings.name}")
     outcome = start_run(settings, folder, args.resume, args.resume_with_changes)
     if outcome.signal:

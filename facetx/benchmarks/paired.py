@@ -8,7 +8,7 @@ import numpy as np
 from facetx.benchmarks.receipts import Receipt
 from facetx.benchmarks.results import Comparable
 from facetx.errors import DataError
-from facetx.evaluators.parsing import ParsingResult, in_words
+from facetx.evaluators.parsing import ParsingResult, number_words
 from facetx.evaluators.verification import VerificationResult, short
 from facetx.metrics import parsing
 from facetx.metrics.significance import Bootstrapped, McNemar, bootstrap_shares, bootstrap_tar, mcnemar
@@ -82,7 +82,7 @@ class ParsingComparison:
 
     def table(self) -> Table:
         """Both results and their difference: the means, then each class."""
-        rows = [_row(in_words(name), found) for name, found in self.numbers.items()]
+        rows = [_row(number_words(name), found) for name, found in self.numbers.items()]
         rows += [_row(f"F1 of {name}", found) for name, found in self.classes.items()]
         return Table((self.name, *COLUMNS), rows)
 

@@ -118,8 +118,12 @@ def _parsing(content: dict[str, Any], counts: NDArray[Any]) -> ParsingResult:
     each = counts.reshape(-1, len(PIXEL_KINDS), len(classes))
     matrix = np.array(plain.confusion, np.int64)
     sums = each.sum(axis=0, dtype=np.int64)
-    if matrix.shape != (len(classes), len(classes)) or (each < 0).any():
-        raise ValueError("counts of pixels are negative, or not of these classes")
+    if matrix.shape != (len(classes), len(classes)) or not len(each) or (each < 0).any():
+        raise ValueError("counts of pixels are of no image, negative, or not of these classes")
+    both, labeled, said, labeled_edge, labeled_met, said_edge, said_met = each.transpose(1, 0, 2)
+    parts = ((both, labeled), (both, said), (labeled_met, labeled_edge), (said_met, said_edge))
+    if any((part > whole).any() for part, whole in parts):
+        raise ValueError("more pixels are met than there are")
     if not np.array_equal(sums[:3], [np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)]):
         raise ValueError("the images' counts are not those of the confusion matrix")
     return ParsingResult(

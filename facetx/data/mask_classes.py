@@ -54,6 +54,19 @@ _COLORS: dict[tuple[str, ...], Color] = {
 _BY_NAME = {plain(name): color for names, color in _COLORS.items() for name in names}
 
 
+_WORDS = {"eye_g": "glasses", "ear_r": "earring", "neck_l": "necklace", "u_lip": "upper lip", "l_lip": "lower lip"}
+_SIDES = {"l_": "left ", "r_": "right "}
+
+
+def class_words(name: str) -> str:
+    """A class's name for a reader; CelebAMask-HQ's short ones are written out.
+
+    >>> class_words("left_brow"), class_words("l_brow"), class_words("ear_r")
+    ('left brow', 'left brow', 'earring')
+    """
+    return _WORDS.get(name) or (_SIDES.get(name[:2], name[:2]) + name[2:]).replace("_", " ")
+
+
 def colors_of(names: Sequence[str]) -> tuple[Color, ...]:
     """A color of each class (M,): the tables' where the name is known, else one of its own, by its place."""
     return tuple(_BY_NAME.get(plain(name)) or _spare(i) for i, name in enumerate(names))

@@ -131,25 +131,26 @@ def move_image(image: Array, change: Map) -> Array:
         if min(left, upper) >= 0 and right <= change.old[1] and lower <= change.old[0]:
             size = (change.new[1], change.new[0])
             return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, (left, upper, right, lower)))
-    return _transformed(image, change, Image.Resampling.BILINEAR)
-
-
-def move_mask(mask: Array, change: Map) -> Array:
-    """(H, W) uint8: the nearest pixel's class; the edge is repeated beyond the image's end."""
-    return _transformed(mask, change, Image.Resampling.NEAREST)
-
-
-def _transformed(array: Array, change: Map, how: Image.Resampling) -> Array:
-    """Each pixel of the new image by the place in the old one where its middle lies."""
     inverse = change.inverse
     corners = np.array([(0, 0, 1), (change.new[1], 0, 1), (0, change.new[0], 1), (change.new[1], change.new[0], 1)])
     reached = inverse @ corners.T  # (2, 4): x and y in the old image
     left, upper = (math.ceil(max(0.0, -low)) + 1 for low in reached.min(1))
     right, lower = (math.ceil(max(0.0, high - end)) + 1 for high, end in zip(reached.max(1), change.old[::-1]))
-    border = [(upper, lower), (left, right), *[(0, 0)] * (array.ndim - 2)]
-    image = Image.fromarray(np.pad(array, border, mode="edge"))  # Pillow has nothing beyond the end
-    moved = inverse + np.array([[0, 0, left], [0, 0, upper]])
-    return np.array(image.transform(change.new[::-1], Image.Transform.AFFINE, tuple(moved.ravel()), how))
+    whole = Image.fromarray(np.pad(image, ((upper, lower), (left, right), (0, 0)), mode="edge"))  # Pillow ends there
+    matrix = inverse + np.array([[0, 0, left], [0, 0, upper]])
+    size = (change.new[1], change.new[0])
+    moved = whole.transform(size, Image.Transform.AFFINE, tuple(matrix.ravel()), Image.Resampling.BILINEAR)
+    return np.array(moved)
+
+
+def move_mask(mask: Array, change: Map) -> Array:
+    """(H, W) uint8: the nearest pixel's class; the edge is repeated beyond the image's end."""
+    (a, b, tx), (c, d, ty) = change.inverse
+    column, row = np.arange(change.new[1]) + 0.5, (np.arange(change.new[0]) + 0.5)[:, None]
+    # Of a straight map (1, W) and (H, 1), else (H, W) both.
+    x, y = (a * column + b * row + tx, c * column + d * row + ty) if b or c else (a * column + tx, d * row + ty)
+    x, y = (np.floor(place).astype(np.int64) for place in (x, y))
+    return mask[np.clip(y, 0, change.old[0] - 1), np.clip(x, 0, change.old[1] - 1)]
 
 
 def _shifted(image: Array, dx: int, dy: int) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 from facetx.checkpoints.exported import KEY, Facts, read_facts
 from facetx.data.align import template
 from facetx.data.attribute_groups import regions_of
-from facetx.data.mask_classes import colors_of
+from facetx.data.mask_classes import class_words, colors_of
 from facetx.demo.calibration import find_calibration, read_calibration
 from facetx.errors import CheckpointError, printable
 from facetx.exporting import TARGETS, export
@@ -105,25 +105,17 @@ def _classes(facts: Facts) -> list[dict[str, Any]]:
     """The classes of the mask, the background first, with their places in the model's output and their colors."""
     colors = facts.mask_colors or colors_of(facts.mask_classes)
     return [
-        {"name": name, "label": label(name), "index": i, "color": list(color)}
+        {"name": name, "label": class_words(name).capitalize(), "index": i, "color": list(color)}
         for i, (name, color) in enumerate(zip(facts.mask_classes, colors))
     ]
 
 
-WORDS = {"eye_g": "Glasses", "ear_r": "Earring", "neck_l": "Necklace", "u_lip": "Upper lip", "l_lip": "Lower lip"}
-"""What CelebAMask-HQ's short names mean; ``l_`` and ``r_`` before others are the person's left and right."""
-_SIDES = {"l_": "Left ", "r_": "Right "}
-
-
 def label(name: str) -> str:
-    """The name of an attribute or of a class in words.
+    """An attribute's name in words.
 
-    >>> label("5_o_Clock_Shadow"), label("l_brow"), label("ear_r")
-    ("5 o'clock shadow", 'Left brow', 'Earring')
+    >>> label("5_o_Clock_Shadow")
+    "5 o'clock shadow"
     """
-    if name in WORDS:
-        return WORDS[name]
-    name = _SIDES.get(name[:2], name[:2]) + name[2:]
     return name.replace("_o_Clock", " o'clock").replace("_", " ").capitalize()
 
 

@@ -1,8 +1,12 @@
 """Compiling a network: whole, or block by block, and once."""
 
 import os
-from collections.abc import Iterator
-from typing import Literal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -59,3 +63,38 @@ def repeated_blocks(network: nn.Module) -> Iterator[nn.Module]:
 def is_compiled(network: nn.Module) -> bool:
     """Whether any part of it is."""
     return any(module._compiled_call_impl is not None for module in network.modules())
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """For a process that compiles nothing and ends soon: PyTorch's compiler is not imported, which takes a second.
+
+    PyTorch imports it to shield some functions from it (optimizers, operations without values). Here these stay as they
+    are; whatever else is asked of the compiler does import it.
+    """
+    name = "torch._dynamo"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = torch._dynamo = standing_in = _StandIn(name)
+    try:
+        yield
+    finally:
+        standing_in.leave()
+
+
+class _StandIn(ModuleType):
+    """``torch._dynamo`` until more is asked of it than ``disable``."""
+
+    def disable(self, function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
+        return function
+
+    def leave(self) -> None:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__], torch._dynamo
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__path__":  # as the import system asks of any module
+            raise AttributeError(name)
+        self.leave()
+        return getattr(import_module(self.__name__), name)

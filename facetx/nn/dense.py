@@ -26,8 +26,8 @@ class PyramidDecoder(nn.Module):
         context: Adds the mean of the coarsest map to each of its cells, as ParseNet does (arXiv 1506.04579).
         dropout: Of whole channels before the classifier, in 0..1.
 
-    Shapes: maps (B, C, h, w) and the image (B, 3, H, W) -> (B, M, H, W). Raises ``ConfigError`` for numbers out of
-    range.
+    Shapes: maps (B, C, h, w) and the image (B, 3, H, W) -> (B, M, H, W) float32. Raises ``ConfigError`` for numbers out
+    of range.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class PyramidDecoder(nn.Module):
             x = smooth(side + resized(x, side.shape[2:]))
         for smooth in self.finer:
             x = smooth(resized(x, (2 * x.shape[2], 2 * x.shape[3])))
-        return resized(self.classifier(x), images.shape[2:])
+        return resized(self.classifier(x).float(), images.shape[2:])  # in float32 where autocast is on
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, norm: bool = True) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 from typing import Literal, TypedDict
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -46,18 +47,26 @@ class Mlp(nn.Sequential):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training a sample's branch is left out with probability ``rate`` (arXiv 1603.09382)."""
+    """Stochastic depth: in training a sample's branch is left out with probability ``rate`` (arXiv 1603.09382).
 
-    def __init__(self, rate: float = 0.0):
+    Where it may be left out in one of the blocks, all of them draw, so that blocks of several rates are one compiled
+    graph; the rate is a tensor for the same reason.
+
+    Args:
+        rate: In 0..1; None leaves nothing out and draws nothing.
+    """
+
+    def __init__(self, rate: float | None = None):
         super().__init__()
         self.rate = rate
+        self.keep = None if rate is None else torch.tensor(1 - rate, device="cpu")
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D), those that stay scaled by ``1 / (1 - rate)``."""
-        if not self.training or self.rate == 0:
+        if not self.training or self.keep is None:
             return x
-        keep = x.new_empty(x.shape[0], 1, 1).bernoulli_(1 - self.rate)
-        return x * keep / (1 - self.rate)
+        stays = torch.rand(x.shape[0], 1, 1, device=x.device) < self.keep
+        return x * (stays / self.keep).to(x.dtype)
 
 
 class Block(nn.Module):
@@ -76,7 +85,7 @@ class Block(nn.Module):
         attention_scale: float | None = None,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
-        drop_path: float = 0.0,
+        drop_path: float | None = None,
         activation: Literal["gelu", "relu6"] = "gelu",
         norm_residual: bool = False,
     ):
@@ -145,7 +154,7 @@ class Encoder(nn.Module):
                 attention_scale,
                 dropout,
                 attention_dropout,
-                drop_path * layer / max(depth - 1, 1),
+                drop_path * layer / max(depth - 1, 1) if drop_path else None,
                 activation,
                 norm_residual,
             )

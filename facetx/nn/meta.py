@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 def without_values(module: nn.Module) -> nn.Module:
     """A copy in eval mode, of which every tensor has a shape and no values. The module itself is not touched."""
     values: dict[int, Tensor] = {
-        id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in module.parameters()
+        id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in module.parameters()
     }
-    values |= {id(b): b.detach().to("meta") for b in module.buffers()}
+    values |= {id(b): torch.empty_like(b, device="meta") for b in module.buffers()}
     return copy.deepcopy(module, values).eval()  # the memo gives meta tensors in place of copies
 
 

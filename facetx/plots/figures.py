@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart by the color-blind too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
 RIGHT, WRONG = "#009E73", "#D55E00"
+COMPARED = {"top1": "top-1", "accuracy": "accuracy", "mean_f1": "mean F1", "mean_iou": "mean IoU"}
+"""Numbers of evaluators that stand in a comparison of runs, and what they are called there."""
 INK, PALE = "#333333", "#D9D9D9"
 
 
@@ -182,23 +184,23 @@ def training_panels(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, l
 
 
 def plot_comparison(runs: Mapping[str, Sequence[Mapping[str, Any]]], batch_size: int, path: str | Path) -> None:
-    """Several runs over the images that they have seen: the training loss, then each evaluator's top-1 or accuracy.
+    """Several runs over the images that they have seen: the training loss, then the numbers in ``COMPARED``.
 
     Args:
         runs: Name -> rows of its ``metrics.jsonl``, as in ``plot_training``.
         batch_size: Images a step.
         path: The picture.
     """
-    keys = {key for rows in runs.values() for row in rows for key in row if key.endswith(("/top1", "/accuracy"))}
-    measured = sorted(
-        (key for key in keys if not key.startswith("train/")), key=lambda key: (not key.endswith("/top1"), key)
-    )
+    kinds = list(COMPARED)
+    found = {key: key.rpartition("/")[2] for rows in runs.values() for row in rows for key in row}
+    measured = [key for key, kind in found.items() if kind in kinds and not key.startswith("train/")]
+    measured.sort(key=lambda key: (kinds.index(found[key]), key))
     most = max(row["step"] for rows in runs.values() for row in rows) * batch_size / 1e3
     figure = new_figure(1.0 + 3.7 * (1 + len(measured)), 4.4)
     for place, key in enumerate(["train/loss", *measured], start=1):
         loss = key == "train/loss"
         name, _, kind = key.partition("/")
-        title = "training loss" if loss else f"{name} {'top-1' if kind == 'top1' else 'accuracy'}"
+        title = "training loss" if loss else f"{name} {COMPARED[kind]}"
         ax = axes(figure, (1, 1 + len(measured), place), "images seen (thousand)", "loss (nats)" if loss else "%")
         ax.set_title(title, fontsize=11, color=INK, loc="left")
         for i, (run, rows) in enumerate(runs.items()):

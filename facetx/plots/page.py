@@ -15,6 +15,7 @@ from facetx.benchmarks.catalog import published
 from facetx.benchmarks.groups import groups_table
 from facetx.benchmarks.suite import Outcome, pairs_of_images, published_table, summary_table, tables
 from facetx.data.base import FaceDataset
+from facetx.data.mask_classes import class_words
 from facetx.evaluators.attributes import AttributeResult
 from facetx.evaluators.identification import IdentificationResult
 from facetx.evaluators.parsing import ParsingResult
@@ -164,7 +165,7 @@ def _parsing(outcome: Outcome) -> str:
     result, dataset = outcome.result, outcome.evaluator.dataset
     legend = "".join(
         f'<li><svg viewBox="0 0 1 1"><rect width="1" height="1" fill="rgb({red},{green},{blue})"/></svg>'
-        f"{escape(name.replace('_', ' '))}</li>"
+        f"{escape(class_words(name))}</li>"
         for name, (red, green, blue) in list(zip(result.classes, result.colors))[1:]
     )
     parts = [

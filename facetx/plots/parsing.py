@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetx.data.base import FaceDataset
-from facetx.data.mask_classes import Color
+from facetx.data.mask_classes import Color, class_words
 from facetx.data.sample import IGNORED, Map, move_image
 from facetx.evaluators.parsing import ParsingResult
 from facetx.metrics.parsing import BACKGROUND, Mask
@@ -101,7 +101,7 @@ def _legend(figure: Figure, result: ParsingResult) -> None:
     from matplotlib.patches import Patch
 
     pairs = list(zip(result.classes, result.colors))[BACKGROUND + 1 :]
-    patches = [Patch(color=_shade(color), label=name.replace("_", " ")) for name, color in pairs]
+    patches = [Patch(color=_shade(color), label=class_words(name)) for name, color in pairs]
     figure.legend(handles=patches, loc="outside lower center", frameon=False, fontsize=9, ncols=min(len(patches), 7))
 
 
@@ -129,7 +129,7 @@ def plot_classes(result: ParsingResult, path: str | Path) -> None:
     for height, value in zip(y, rates["f1"]):
         ax.text(102, height, f"{value:.1f}", va="center", fontsize=9, color=INK)
     ax.set(xlim=(0, 110), xticks=range(0, 101, 20), yticks=y)
-    ax.set_yticklabels([result.classes[i].replace("_", " ") for i in there])
+    ax.set_yticklabels([class_words(result.classes[i]) for i in there])
     ax.grid(axis="y", visible=False)
     if "mean_f1" in (found := result.summary()):
         ax.axvline(100 * found["mean_f1"], color=PALE, linestyle="--", linewidth=1.4, zorder=0, label="mean F1")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from facetx.data.mask_classes import Color
 from facetx.nn.backbone import Backbone, embed_batch
+from facetx.nn.compiled import Compile, compile_network
 from facetx.processes import count, total
 
 Batch = Mapping[str, Any]
@@ -83,6 +84,10 @@ class Task(nn.Module, ABC):
         task made of parts of this one, under the names that they have here.
         """
         return self.backbone
+
+    def compile_network(self, how: Compile, backend: str = "inductor") -> None:
+        """Has the network compiled at its first call, as ``facetx.nn.compiled.compile_network`` says."""
+        compile_network(self.backbone, how, backend)
 
     def at_step(self, step: int) -> None:
         """Sets what depends on the step (from 0) alone; called before each step, so a resumed run needs no memory."""

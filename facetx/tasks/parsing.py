@@ -1,7 +1,9 @@
 """Face parsing: the class of each pixel, by a light pyramid on the backbone's feature maps."""
 
+from collections.abc import Callable
 from typing import TypedDict, Unpack
 
+import torch
 from torch import Tensor, nn
 
 from facetx.data.base import Description
@@ -9,6 +11,7 @@ from facetx.data.sample import IGNORED
 from facetx.errors import ConfigError
 from facetx.heads.precision import true_float32
 from facetx.nn.backbone import Backbone
+from facetx.nn.compiled import Compile
 from facetx.nn.dense import PyramidDecoder
 from facetx.tasks.base import Batch, Task, share_met
 from facetx.tasks.mask_losses import LossName, MaskLoss
@@ -59,6 +62,7 @@ class Parsing(Task):
         self.mask_classes, self.mask_colors = data.mask_classes, data.mask_colors
         self.decoder = PyramidDecoder(backbone.feature_info(), len(data.mask_classes), **decoder)
         self.criterion = MaskLoss(loss, data.mask_classes, class_weights, gamma)
+        self._features: Callable[..., list[Tensor]] | None = None  # compiled
 
     @property
     def needs(self) -> frozenset[str]:
@@ -78,11 +82,18 @@ class Parsing(Task):
         """(B, M, H, W), float32, of the classes in the data's order."""
         images = self.backbone.contract(batch["image"])
         points = (batch["keypoints"],) if self.backbone.needs_keypoints else ()
-        return self.decode(self.backbone.features(images, *points), images)
+        return self.decode((self._features or self.backbone.features)(images, *points), images)
+
+    def compile_network(self, how: Compile, backend: str = "inductor") -> None:
+        super().compile_network(how, backend)  # whole, that is the embedding's way through it, which is not used here
+        if how is True:
+            self._features = torch.compile(self.backbone.features, backend=backend, dynamic=False)
+            self.decoder.compile(backend=backend, dynamic=False)
 
     def decode(self, maps: list[Tensor], images: Tensor) -> Tensor:
         """Feature maps, and the scaled images that they are of, to ``logits``."""
-        return self.decoder(maps, images).float()
+        found: Tensor = self.decoder(maps, images)
+        return found
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """ "mask": logits, in the order of ``mask_classes``."""

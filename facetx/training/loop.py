@@ -18,7 +18,6 @@ from facetx.errors import ConfigError, DataError, FacetxError, own_words, some
 from facetx.evaluators import Evaluator, How, Result
 from facetx.files import write_file
 from facetx.logs import log_in_notebook
-from facetx.nn.compiled import compile_network
 from facetx.nn.device import only_deterministic
 from facetx.optim import MovingAverage, averaged
 from facetx.processes import EVERY_PROCESS, ProcessError, agreed, count, is_first
@@ -99,7 +98,7 @@ def train(
         log.warning("all %d steps are done already", run.total_steps)
         return outcome
     open_data(run)
-    compile_network(run.backbone, settings.train.compile)
+    run.task.compile_network(settings.train.compile)
     loader = training_loader(run.items, run.sampler(start), settings.data.workers, pin_memory=run.device.type == "cuda")
     if is_first():
         folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from facetx.evaluators.verification import VerificationResult
 from facetx.files import lock, write_file
 from facetx.logs import log_to_stderr
 from facetx.nn.profile import parameter_count
-from facetx.plots.figures import plot_comparison, plot_distributions
+from facetx.plots.figures import COMPARED, plot_comparison, plot_distributions
 from facetx.tables import Table
 from facetx.training.build import build
 from facetx.training.describe import describe_run
@@ -58,9 +58,10 @@ class Sweep:
     def table(self) -> str:
         """A Markdown table that reads well in a terminal too, one line a variant."""
         measured = [f"{e}/{k}" for v in self.variants.values() for e, r in v["results"].items() for k in r]
-        keys = [k for k in dict.fromkeys(measured) if k.endswith(("/top1", "/accuracy"))]
-        keys.sort(key=lambda k: not k.endswith("/top1"))
-        titles = [f"{k.split('/')[0]} {'top-1' if k.endswith('1') else 'accuracy'} (%)" for k in keys]
+        kinds = list(COMPARED)
+        keys = [key for key in dict.fromkeys(measured) if key.split("/")[1] in kinds]
+        keys.sort(key=lambda key: kinds.index(key.split("/")[1]))
+        titles = ["{} {} (%)".format(key.split("/")[0], COMPARED[key.split("/")[1]]) for key in keys]
         head = ("variant", *titles, "parameters (M)", "images/s", "peak memory (MiB)")
         rows = []
         for name, facts in self.variants.items():

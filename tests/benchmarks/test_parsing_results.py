@@ -44,9 +44,14 @@ def test_damaged_files_are_refused(asked, tmp_path):
     whole = json.loads((tmp_path / "r.json").read_text())
     counts = np.frombuffer(base64.b64decode(whole["arrays"]["counts"]), "<i4")
     negative = base64.b64encode((-counts).tobytes()).decode()
+    met = counts.reshape(-1, 7, 11).copy()
+    met[0, 4, 1] = met[0, 3, 1] + 1
+    more = base64.b64encode(met.tobytes()).decode()
     for change in (
         {"arrays": {"counts": whole["arrays"]["counts"][:-8]}},
         {"arrays": {"counts": negative}},
+        {"arrays": {"counts": ""}, "confusion": np.zeros((11, 11), int).tolist()},
+        {"arrays": {"counts": more}},
         {"arrays": {}},
         {"classes": {"background": {"color": [0, 0, 0]}}},
         {"classes": {name: {"color": [0, 0, 256]} for name in whole["classes"]}},

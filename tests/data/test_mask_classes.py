@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from facetx.data.base import Description
-from facetx.data.mask_classes import CELEBAMASK_HQ, CLASS_LISTS, FASSEG, HELEN, LAPA, colors_of
+from facetx.data.mask_classes import CELEBAMASK_HQ, CLASS_LISTS, FASSEG, HELEN, LAPA, class_words, colors_of
 from facetx.data.sample import Sides
 from facetx.data.synthetic.faces import SyntheticFaces
 
@@ -22,6 +22,14 @@ def test_the_lists_are_as_long_as_the_data_sets_say():
     assert CELEBAMASK_HQ[13] == "hair"
     assert CELEBAMASK_HQ[17] == "neck"
     assert SyntheticFaces(1, 1).mask_classes == LAPA
+
+
+def test_short_names_are_written_out():
+    names = ("l_brow", "r_eye", "l_lip", "ear_r", "neck_l", "eye_g", "left_brow", "u_lip", "inner_mouth", "hair")
+    assert [class_words(name) for name in names] == [
+        *("left brow", "right eye", "lower lip", "earring", "necklace", "glasses"),
+        *("left brow", "upper lip", "inner mouth", "hair"),
+    ]
 
 
 @pytest.mark.parametrize("name", CLASS_LISTS)

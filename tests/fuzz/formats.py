@@ -275,14 +275,31 @@ def mend_json(data: bytes, valid: bytes) -> bytes:
 
 
 def make_result(folder: Path) -> list[bytes]:
-    from facetx.benchmarks.receipts import Receipt
     from facetx.benchmarks.results import write_result
     from facetx.evaluators.verification import VerificationResult
 
     scores, same, fold = np.array([0.9, 0.1, 0.8, 0.2]), np.array([True, False] * 2), np.array([0, 0, 1, 1])
+    write_result(folder / "x.json", VerificationResult("x", scores, same, fold, 1.0, True), some_receipt())
+    return [(folder / "x.json").read_bytes()]
+
+
+def some_receipt():
+    from facetx.benchmarks.receipts import Receipt
+
     examples = {str: "x", bool: True, dict[str, Any]: {"size": [8, 8]}, dict[str, str]: {"eer": "x"}}
-    receipt = Receipt(**{field.name: examples.get(field.type) for field in fields(Receipt)})
-    write_result(folder / "x.json", VerificationResult("x", scores, same, fold, 1.0, True), receipt)
+    return Receipt(**{field.name: examples.get(field.type) for field in fields(Receipt)})
+
+
+def make_parsed(folder: Path) -> list[bytes]:
+    from facetx.benchmarks.results import write_result
+    from facetx.evaluators.parsing import ParsingResult
+    from facetx.metrics.parsing import count
+
+    mask = np.array([[0, 0, 1], [2, 1, 1]], np.uint8)
+    matrix, counts = count(mask, mask[:, ::-1], 3, 1.0)
+    colors = ((0, 0, 0), (9, 9, 9), (99, 9, 9))
+    parsed = ParsingResult("x", ("background", "skin", "hat"), colors, matrix, counts[None].astype(np.int32), "0" * 64)
+    write_result(folder / "x.json", parsed, some_receipt())
     return [(folder / "x.json").read_bytes()]
 
 
@@ -290,10 +307,15 @@ def read_result(path: Path) -> None:
     from facetx.benchmarks.results import read_result
 
     result, receipt = read_result(path)
-    assert result.scores.shape == result.same.shape == result.fold.shape
     assert isinstance(result.name, str)
     assert np.isfinite(list(result.summary().values())).all()
-    assert result.same.astype(int).max() == 1
+    if hasattr(result, "scores"):
+        assert result.scores.shape == result.same.shape == result.fold.shape
+        assert result.same.astype(int).max() == 1
+    else:
+        assert result.counts.shape[2] == len(result.classes) == len(result.confusion)
+        assert all(isinstance(name, str) for name in result.classes)
+        assert len(result.tables()) >= 3
     json.dumps([result.as_dict(), receipt.as_dict()], allow_nan=False)
     assert all(
         isinstance(value, str) for value in (receipt.weights, receipt.images, receipt.protocol, receipt.precision)
@@ -444,6 +466,9 @@ FORMATS = {
     ),
     "result": Format(
         "x.json", make_result, read_result, JSON_WORDS, mend_json, ("facetx.benchmarks.results",)
+    ),
+    "parsed": Format(
+        "x.json", make_parsed, read_result, JSON_WORDS, mend_json, ("facetx.benchmarks.results",)
     ),
     "yaml": Format(
         "x.yaml", text("a: 1e-3\nb: [1, {c: ~}]\n'd': |\n  x\n", "- &x 1\n- *x\n- !!str 3\n"), read_yaml, YAML_WORDS,

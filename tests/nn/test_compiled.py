@@ -1,6 +1,8 @@
 """A network is compiled once: one graph for its blocks, and none anew for a data set's last batch."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,8 +11,10 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from facetx.backbones import BACKBONES
+from facetx.data.base import Description
 from facetx.errors import ConfigError
 from facetx.nn.compiled import KEPT_IN, compile_network, is_compiled, repeated_blocks
+from facetx.tasks import TASKS
 
 TINY = {"image_size": 32, "dim": 16, "heads": 2, "head_dim": 8, "mlp_dim": 32}
 
@@ -51,10 +55,19 @@ def test_all_blocks_share_one_graph_and_compute_the_same(depth):
 
 
 def test_blocks_that_differ_are_all_compiled_none_left_out():
-    model = BACKBONES.create("vit_p8s8_tiny", depth=12, drop_path=0.1, **TINY).train()
+    model = BACKBONES.create("vit_p8s8_tiny", depth=12, **TINY).train()
+    for layer, block in enumerate(model.encoder.blocks):
+        block.attention.scale *= 1 + layer
     compile_network(model, "blocks", backend="eager")
     model(torch.randn(3, 3, 32, 32))
     assert graphs() == 12
+
+
+def test_blocks_of_several_drop_path_rates_share_one_graph():
+    model = BACKBONES.create("vit_p8s8_tiny", depth=12, drop_path=0.5, dropout=0.1, **TINY).train()
+    compile_network(model, "blocks", backend="aot_eager")
+    model(torch.randn(3, 3, 32, 32))
+    assert graphs() == 1
 
 
 def test_a_network_without_blocks_says_so():
@@ -72,3 +85,54 @@ def test_what_the_compiler_makes_is_kept_where_the_user_says_or_in_the_users_cac
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     compile_network(nn.Linear(2, 2), True)
     assert os.environ[KEPT_IN] == str(tmp_path / "cache/facetx/compiled")
+
+
+@pytest.mark.parametrize("how", [True, "blocks"])
+def test_a_dense_task_has_the_way_to_its_maps_compiled(how):
+    backbone = BACKBONES.create("vit_p8s8_tiny", depth=2, **TINY)
+    task = TASKS.create("parsing", backbone=backbone, data=Description(1, (), ("background", "skin")), width=8).eval()
+    plain = copied(task)
+    task.compile_network(how, backend="aot_eager")
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(task.logits({"image": images}), plain.logits({"image": images}))
+    assert graphs() == (2 if how is True else 1)
+    assert task.state_dict().keys() == plain.state_dict().keys()
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_without_the_compiler_all_is_computed_and_it_is_there_when_asked_for():
+    code = """
+import sys, torch
+from facetx.nn.compiled import without_compiler
+here = lambda: "torch._dynamo.symbolic_convert" in sys.modules
+x = torch.empty(2, 4, device="meta")
+with without_compiler():
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))])
+    torch.nn.functional.layer_norm(x, (4,))
+    print(here())
+    torch._dynamo.reset()
+    print(here())
+print(here(), "reset" in dir(sys.modules["torch._dynamo"]))
+print(torch.compile(lambda a: a + 1, backend="eager", fullgraph=True)(torch.ones(1)).item())
+"""
+    assert python(code) == ["False", "True", "True", "True", "2.0"]
+
+
+def test_afterwards_it_can_be_imported():
+    code = """
+import sys, torch
+from facetx.nn.compiled import without_compiler
+with without_compiler():
+    pass
+print("torch._dynamo" in sys.modules)
+print(torch.compile(lambda a: a + 1, backend="eager", fullgraph=True)(torch.ones(1)).item())
+with without_compiler():
+    print("torch._dynamo.symbolic_convert" in sys.modules)
+"""
+    assert python(code) == ["False", "2.0", "True"]

@@ -187,6 +187,17 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
 def test_drop_path_rises_with_depth():
     encoder = Encoder(dim=8, depth=5, heads=2, mlp_dim=16, drop_path=0.2)
     assert [b.drop_path.rate for b in encoder.blocks] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+    first = encoder.blocks[0].drop_path
+    x = torch.randn(64, 2, 8)
+    assert torch.equal(first(x), x)
+    assert first(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_without_drop_path_nothing_is_drawn():
+    encoder, x = Encoder(dim=8, depth=2, heads=2, mlp_dim=16), torch.randn(2, 3, 8)
+    before = torch.get_rng_state()
+    encoder(x)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def reference_bucket(offset, alpha=1.9, beta=3.8, gamma=15.2):

@@ -31,6 +31,8 @@ def test_a_line_a_variant_and_a_panel_an_evaluator(tmp_path):
     assert share(tmp_path / "two.png", COLORS[1]) > 0.0005  # a loss below 0 has its place too
     width = [Image.open(tmp_path / f"{name}.png").width for name in ("one", "two")]
     assert width[1] > 2 * width[0]  # three panels for one
+    plot_comparison({"one": rows(5.0, val__mean_f1=0.5, val__pixel_accuracy=0.7)}, 64, tmp_path / "parsing.png")
+    assert width[0] < Image.open(tmp_path / "parsing.png").width < width[1]  # two: the pixels' accuracy has none
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,16 @@ def test_a_dry_run_prints_the_cost_and_writes_nothing(config, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("key", [None, "optim.lrr=1"])
+def test_a_dry_run_and_a_typo_do_not_import_the_compiler(config, key):
+    command = [sys.executable, "-X", "importtime", str(ROOT / "scripts/train.py"), "--config", str(config), "--dry-run"]
+    done = subprocess.run([*command, *([key] if key else [])], capture_output=True, text=True, check=False)
+    assert done.returncode == (2 if key == "optim.lrr=1" else 0)
+    assert " torch\n" in done.stderr
+    assert " torch._dynamo.symbolic_convert\n" not in done.stderr
+    assert (" facetx.training\n" in done.stderr) == (done.returncode == 0)
+
+
 def test_help_is_quick():
     began = time.perf_counter()
     assert script("train.py", "--help").returncode == 0

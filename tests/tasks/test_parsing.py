@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ import torch.nn.functional as F
 
 import facetx
 from facetx.backbones import BACKBONES
+from facetx.checkpoints.backbone import build_backbone
 from facetx.checkpoints.task import start_task_from
-from facetx.config import check_settings
+from facetx.config import check_settings, load_settings
 from facetx.data.base import Description
-from facetx.data.mask_classes import LAPA, colors_of
+from facetx.data.mask_classes import CELEBAMASK_HQ, LAPA, colors_of
 from facetx.data.sample import IGNORED
 from facetx.errors import ConfigError
 from facetx.heads import HEADS
@@ -23,6 +25,7 @@ from facetx.tasks.mask_losses import MaskLoss
 from facetx.training import start_run
 from facetx.training.build import build
 
+ROOT = Path(__file__).parents[2]
 NAMES = ("background", "left_eye", "right_eye")
 DATA = Description(1, (), NAMES, colors_of(NAMES))
 SIZES = {"image_size": 16, "dim": 8, "depth": 1, "heads": 2, "head_dim": 4, "mlp_dim": 8}
@@ -114,6 +117,8 @@ def test_it_says_what_it_needs_and_predicts():
     logits = built.predict(given)["mask"]
     assert logits.shape == (4, 3, 16, 16)
     assert logits.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert built.predict(given)["mask"].dtype == torch.float32
     assert (built.mask_classes, built.mask_colors) == (NAMES, colors_of(NAMES))
     known = given["mask"] != IGNORED
     share = (logits.argmax(1) == given["mask"])[known].float().mean()
@@ -267,3 +272,23 @@ def test_classes_in_another_order_begin_anew_and_the_same_ones_do_not(tmp_path, 
         assert torch.equal(state["decoder.smooth.0.0.weight"], first["decoder.smooth.0.0.weight"])
         assert torch.equal(state["decoder.classifier.1.weight"], first["decoder.classifier.1.weight"]) == same
         assert ("begins anew: decoder.classifier.1.weight" in caplog.text) != same
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "count"),
+    [
+        ("parsing_celebamask", 256, 1_596_588),
+        ("parsing_celebamask", 512, 1_596_588),
+        ("parsing_reward", 256, 1_596_588),
+        ("parsing_vit", 256, 1_628_147),
+    ],
+)
+def test_the_shipped_networks_are_as_small_as_they_say(config, size, count):
+    settings = load_settings(ROOT / f"configs/{config}.yaml", [f"model.args.image_size={size}", "model.init_from=null"])
+    with torch.device("meta"):
+        trunk = build_backbone(settings.model)
+        data = Description(1, (), CELEBAMASK_HQ)
+        built = TASKS.create(settings.task.name, backbone=trunk, data=data, **settings.task.args)
+    assert sum(p.numel() for p in built.parameters()) == count <= 1_820_000
+    logits = built.eval().logits({"image": torch.empty(1, 3, size, size, dtype=torch.uint8, device="meta")})
+    assert logits.shape == (1, 19, size, size)

@@ -174,6 +174,16 @@ def test_every_variant_is_built_before_the_first_trains(variants):
         describe_variants({**variants, "triplet": wrong})
 
 
+def test_parsing_has_its_columns():
+    facts = {"parameters": 1e6, "images_per_second": 3, "peak_memory": 2**20, "diverged": None}
+    numbers = {"pixel_accuracy": 0.9, "mean_iou": 0.6, "mean_f1": 0.75}
+    table = Sweep({"one": {"results": {"val": numbers}, **facts}, "two": {"results": {}, **facts}}).table()
+    head, _, one, two = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
+    assert head[1:3] == ["val mean F1 (%)", "val mean IoU (%)"]
+    assert one[1:4] == ["75.00", "60.00", "1.00"]
+    assert two[1] == "–"
+
+
 def test_an_empty_comparison_has_an_empty_table():
     assert len(Sweep({}).table().splitlines()) == 2
 
