@@ -301,6 +301,18 @@ def test_the_environment_must_be_that_of_torchrun(monkeypatch):
         processes.take_gpu(3, 2)
 
 
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_where_each_has_its_own_batch_norm_all_evaluate_with_the_first_ones(tiny, tmp_path, faces, ema):
+    asked = {"root": str(faces), "part": "all", "folds": 2, "pairs_per_fold": 5}
+    raw = tiny | head("cosface", scale=16.0) | {"model": {"name": "normed"}, "select": "val/auc"}
+    raw["evaluators"] = [{"name": "folder_pairs", "args": {**asked, "name": "val"}}]
+    assert in_processes(2, partial(run, with_(raw, optim={"ema": ema}), tmp_path / "run")) == [0, 0]
+    alone = facetx.load_model(tmp_path / "run", "cpu").evaluate("folder_pairs", **asked, name="val")
+    last = rows_without_time(tmp_path / "run")[-1]
+    assert alone.xnorm == pytest.approx(last["val/xnorm"], rel=1e-6)
+    assert alone.auc == pytest.approx(last["val/auc"])
+
+
 def test_batch_norm_of_another_library_is_not_synced():
     class Other(nn.BatchNorm2d):
         pass
