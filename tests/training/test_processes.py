@@ -232,6 +232,22 @@ def test_four_processes_train_as_one_and_a_bad_step_of_one_is_none_for_all(tiny,
     assert rows_without_time(tmp_path / "four")[-1]["train/skipped"] == 1
 
 
+@pytest.mark.parametrize("what", ["settings", "data"])
+def test_all_must_have_the_same(tiny, tmp_path, what):
+    def work():
+        raw = tiny | head("cosface", scale=16.0)
+        if what == "settings":
+            raw["seed"] = rank()
+        elif rank():
+            known = half_known.digest
+            half_known.digest = lambda self: known(self) | {"sizes": "others"}
+        raw["data"] = {"name": "half_known", "workers": 0}
+        with pytest.raises(ConfigError, match=f"not all processes have the same {what}"):
+            run(raw, tmp_path / "run")
+
+    assert in_processes(2, work) == [0, 0]
+
+
 @facetx.DATASETS.register
 class with_a_broken_file(half_known):
     """The last image cannot be read, and there is no other one of its identity."""
