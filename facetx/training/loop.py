@@ -1,5 +1,6 @@
 """The training loop, from top to bottom."""
 
+import json
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,7 @@ from facetx.files import write_file
 from facetx.logs import log_in_notebook
 from facetx.nn.device import only_deterministic
 from facetx.optim import MovingAverage, averaged
-from facetx.processes import EVERY_PROCESS, ProcessError, agreed, count, is_first
+from facetx.processes import EVERY_PROCESS, ProcessError, agreed, all_alike, count, is_first, rank
 from facetx.training.build import Run, build
 from facetx.training.changes import check_changes, check_data
 from facetx.training.describe import describe_run
@@ -82,6 +83,7 @@ def train(
     torch.set_float32_matmul_precision("high")
     only_deterministic(settings.train.deterministic)
     run = build(settings, start_from)
+    agree_on_run(run)
     log.info("the run:\n%s", describe_run(run))
     ema = MovingAverage(run.task.published(), settings.optim.ema) if settings.optim.ema else None
     progress = Progress()
@@ -157,6 +159,18 @@ def train(
         share = outcome.evaluating / outcome.seconds
         log.info("%.0f s, of which evaluations took %.0f s (%.1f %%)", outcome.seconds, outcome.evaluating, 100 * share)
     return outcome
+
+
+def agree_on_run(run: Run) -> None:
+    """Raises ``ConfigError`` where the processes of a training have other settings, or other data, than each other."""
+    if count() == 1:
+        return
+    for what, text in (("settings", run.settings.model_dump_json()), ("data", json.dumps(run.digest, sort_keys=True))):
+        if not all_alike(text):
+            raise ConfigError(
+                f"process {rank()} of {count()}: not all processes have the same {what}; start them with one YAML and "
+                "one set of options, and let all machines see the same files"
+            )
 
 
 def ask(due: list[Evaluator], outcome: Outcome, progress: Progress, records: Records, caught: Caught) -> bool:

@@ -47,7 +47,8 @@ def split_backbone(backbone: Backbone, settings: TrainSettings) -> None:
         fully_shard(block, mesh=over)
     backbone.register_forward_hook(_no_view)  # FSDP2 hangs its backward pass on the output
     fully_shard(backbone, mesh=over)
-    register_fsdp_forward_method(backbone, "features")
+    for method in ("features", "embedding_and_features"):
+        register_fsdp_forward_method(backbone, method)
 
 
 def _no_view(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ def learner(task: Task, settings: TrainSettings) -> nn.Module:
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(task, split)
     without_gradient = task.leaves_out or settings.head_first_steps > 0
     replica = DistributedDataParallel(task, find_unused_parameters=without_gradient)
-    # They are equal on all by themselves, but for batch norm's, of which the first process's are published.
+    # Buffers are equal on all by themselves, but for batch norm's, of which the first process's are published.
     replica.broadcast_buffers = False
     return replica
 
@@ -80,9 +81,10 @@ def held_back(learner: nn.Module, last: bool) -> AbstractContextManager[Any]:
 
 def share_statistics(module: nn.Module, ema: MovingAverage | None) -> None:
     """Gives all processes the first one's statistics of batch norm, before they evaluate what it publishes."""
+    weights = {name for name, _ in module.named_parameters()}
     for values in (module.state_dict(), ema.state if ema else {}):
-        for value in values.values():
-            if count() > 1 and not isinstance(value, nn.Parameter) and not is_split(value):
+        for name, value in values.items():
+            if name not in weights:
                 from_first(value)
 
 

@@ -13,7 +13,7 @@ from facetx.config import Settings
 from facetx.errors import CheckpointError, ConfigError, FacetxError
 from facetx.files import DRAFTS, draft_place, lock
 from facetx.plots.pictures import write_pictures
-from facetx.processes import agreed, count, is_first, joined, rank
+from facetx.processes import agreed, all_alike, count, is_first, joined, rank
 from facetx.training.loop import SETTINGS, Outcome, evaluate, train
 from facetx.training.sinks import METRICS, read_rows
 
@@ -51,9 +51,7 @@ def start_run(settings: Settings, folder: str | Path, resume: str = "auto", with
 
 def agree_on_start(checkpoint: Checkpoint | None) -> None:
     """Raises ``CheckpointError`` where not all processes have found the same place to begin."""
-    step = -1 if checkpoint is None else checkpoint.step
-    latest, earliest = agreed(step, -step)
-    if latest != -earliest:
+    if not all_alike(str(checkpoint.step if checkpoint else None)):
         raise CheckpointError(
             f"process {rank()} of {count()} would go on from {checkpoint.path if checkpoint else 'no checkpoint'}, and "
             "another process from another one; --run-dir must be a folder that all machines share"

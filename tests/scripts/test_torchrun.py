@@ -34,6 +34,7 @@ def train(small, tmp_path):
     """Runs the script by torchrun, with settings that need nothing of a process's own, such as dropout."""
     small["model"]["args"]["dropout"] = 0.0
     small["head"]["args"]["engine"] = "sharded"
+    small["data"]["workers"] = 1
     small["train"] |= {"steps": 8, "log_every": 1}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(small))
     (tmp_path / "kills.py").write_text(KILLS)

@@ -87,6 +87,12 @@ TASKS = {
     # By SGD: a bias before batch norm has no gradient but rounding errors, of which Adam makes whole steps.
     "parsing": {**PARSING, "train": {"sync_batch_norm": True}},
     "parsing, fsdp": {**PARSING, "train": {"parallel": "fsdp", "sync_batch_norm": True}},
+    "identities and parsing": {
+        **PARSING,
+        "task": {"name": "joint_parsing"},
+        **head("cosface", scale=16.0, engine="sharded"),
+        "train": {"parallel": "fsdp", "sync_batch_norm": True},
+    },
     "identities and attributes": {"task": {"name": "joint", "args": {"layers": [8]}}, **head("triplet"), "data": PAIRS},
 }
 
@@ -136,7 +142,7 @@ def case(tiny: dict, name: str) -> dict:
     raw = copy.deepcopy(tiny)
     if name in TASKS:
         raw["data"] = {"name": "half_known", "transforms": ["flip"], "workers": 0}
-    if name.startswith("parsing"):
+    if "parsing" in name:
         raw["data"] = {**tiny["data"], "args": {**FACES, "size": 32}}
     if name in NORMS:
         raw["model"] = {"name": "normed"}
@@ -226,6 +232,22 @@ def test_four_processes_train_as_one_and_a_bad_step_of_one_is_none_for_all(tiny,
     assert rows_without_time(tmp_path / "four")[-1]["train/skipped"] == 1
 
 
+@pytest.mark.parametrize("what", ["settings", "data"])
+def test_all_must_have_the_same(tiny, tmp_path, what):
+    def work():
+        raw = tiny | head("cosface", scale=16.0)
+        if what == "settings":
+            raw["seed"] = rank()
+        elif rank():
+            known = half_known.digest
+            half_known.digest = lambda self: known(self) | {"sizes": "others"}
+        raw["data"] = {"name": "half_known", "workers": 0}
+        with pytest.raises(ConfigError, match=f"not all processes have the same {what}"):
+            run(raw, tmp_path / "run")
+
+    assert in_processes(2, work) == [0, 0]
+
+
 @facetx.DATASETS.register
 class with_a_broken_file(half_known):
     """The last image cannot be read, and there is no other one of its identity."""
@@ -293,6 +315,18 @@ def test_the_environment_must_be_that_of_torchrun(monkeypatch):
         assert (processes.rank(), processes.count()) == (0, 1)
     with pytest.raises(ConfigError, match="process 3 of this machine has no GPU of its own, there are 2"):
         processes.take_gpu(3, 2)
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_where_each_has_its_own_batch_norm_all_evaluate_with_the_first_ones(tiny, tmp_path, faces, ema):
+    asked = {"root": str(faces), "part": "all", "folds": 2, "pairs_per_fold": 5}
+    raw = tiny | head("cosface", scale=16.0) | {"model": {"name": "normed"}, "select": "val/auc"}
+    raw["evaluators"] = [{"name": "folder_pairs", "args": {**asked, "name": "val"}}]
+    assert in_processes(2, partial(run, with_(raw, optim={"ema": ema}), tmp_path / "run")) == [0, 0]
+    alone = facetx.load_model(tmp_path / "run", "cpu").evaluate("folder_pairs", **asked, name="val")
+    last = rows_without_time(tmp_path / "run")[-1]
+    assert alone.xnorm == pytest.approx(last["val/xnorm"], rel=1e-6)
+    assert alone.auc == pytest.approx(last["val/auc"])
 
 
 def test_batch_norm_of_another_library_is_not_synced():
