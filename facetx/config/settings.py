@@ -28,8 +28,8 @@ class InputSettings(Strict):
     std: tuple[float, ...] = (127.5,)
     """Divided by, in units of 0..255."""
     alignment: Annotated[str, Field(pattern=r"^[\w.-]{1,40}$")] = "arcface"
-    """What the faces are aligned to. "arcface" is InsightFace's template, which evaluations and the live page hold images
-    against; another name, such as "celeba" for CelebA's own crops, is noted and held against nothing."""
+    """What the faces are aligned to. "arcface" is InsightFace's template, which evaluations and the live page hold
+    images against; another name, such as "celeba" for CelebA's own crops, is noted and held against nothing."""
 
 
 class DataSettings(Part):
