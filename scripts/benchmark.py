@@ -9,18 +9,22 @@ python scripts/benchmark.py ijbc                               # templates, 1:1 
 python scripts/benchmark.py parsing                            # numbers of masks, and a model beside LR-ASPP
 python scripts/benchmark.py step                               # images a second of training steps, in several ways
 python scripts/benchmark.py memory                             # of a training step: foretold, and taken
-python scripts/benchmark.py export --checkpoint runs/my_run    # PyTorch, compiled, ONNX, and int8, on the CPU
+python scripts/benchmark.py inference --checkpoint runs/my_run # PyTorch, compiled, ONNX, and int8
+python scripts/benchmark.py record --out here.csv              # all of these, as a record of this machine
+python scripts/benchmark.py table here.csv                     # a record as Markdown
 python scripts/benchmark.py plan --gpus 64 --rate 900             # WebFace42M on 1 to 64 GPUs, by arithmetic
 """
 
 import argparse
 import multiprocessing
+import os
+import subprocess
 import sys
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from benchmark_tools import machine, peak_bytes, timed
+from benchmark_tools import WHERE, machine, markdown, note, peak_bytes, timed
 
 from facetx.cli import Parser, run_script, whole
 
@@ -29,6 +33,13 @@ if TYPE_CHECKING:
 
 
 GROUPS = ("conv", "kprpe", "vit")
+RECORDED = {
+    "cpu": ("metrics", "memory", "inference", "data", "backbones", "heads", "parsing", "ijbc"),
+    "cuda": ("memory", "heads", "inference", "backbones", "parsing"),
+}
+"""What ``record`` measures, the quickest first."""
+ALIKE = ("metrics", "data", "ijbc")
+"""These have no device."""
 
 
 def main(args: argparse.Namespace) -> int:
@@ -99,7 +110,8 @@ def heads(args: argparse.Namespace) -> None:
         raise ConfigError(f"--head {args.head}: is no class-center head; they are {', '.join(known)}")
     classes = args.classes or (1_000_000 if args.device == "cuda" else 200_000)
     batch = args.batch or (1024 if args.device == "cuda" else 256)
-    print(f"{args.head}, {classes:,} classes, batch {batch:,}, dimension {args.dim}, {machine(args.device)}")
+    setting = f"{args.head}, {classes:,} classes, batch {batch:,}, dimension {args.dim}"
+    print(f"{setting}, {machine(args.device)}")
 
     sizes = (args.head, classes, batch, args.dim, args.device)
     memory = {}
@@ -121,6 +133,7 @@ def heads(args: argparse.Namespace) -> None:
     for engine in args.engines:
         ms, mib = min(times[engine]) * 1e3, memory[engine] / 2**20
         time_ratio = ms / (min(times[first]) * 1e3)
+        note(engine, setting, args.device, step_ms=ms, step_ratio=time_ratio, extra_memory_mib=mib)
         print(f"{engine:10}{ms:12.1f}{time_ratio:10.3f}{mib:12.1f}{memory[engine] / memory[first]:10.3f}")
 
 
@@ -190,6 +203,8 @@ def metrics(args: argparse.Namespace) -> None:
     middle = time.perf_counter()
     loops = _fold_accuracies_by_loops(scores, same, fold)
     end = time.perf_counter()
+    note("facetx", f"{args.pairs:,} pairs, 10 folds, 400 thresholds", "cpu", ms=1e3 * (middle - start))
+    note("plain loops", f"{args.pairs:,} pairs, 10 folds, 400 thresholds", "cpu", ms=1e3 * (end - middle))
     assert np.allclose(ours, loops, rtol=0, atol=1e-12), (ours, loops)
     print(f"{args.pairs:,} pairs, 10 folds, 400 thresholds: the same accuracies, mean {100 * ours.mean():.3f} %")
     print(f"facetx {1e3 * (middle - start):10.1f} ms\nloops  {1e3 * (end - middle):10.1f} ms, "
@@ -250,15 +265,17 @@ def ijbc(args: argparse.Namespace) -> None:
     for (_, began), (name, ended) in pairwise(times):
         print(f"{name:12}{ended - began:8.1f} s")
     wall, memory = times[-1][1] - times[0][1], peak_bytes("cpu") / 2**30
+    note("together", f"{images:,} images, {templates:,} templates, {pairs:,} pairs", "cpu", seconds=wall,
+         memory_gib=memory)  # fmt: skip
     print(f"{'together':12}{wall:8.1f} s, {cpu:.1f} s of processor time, peak memory {memory:.2f} GiB")
     print("  ".join(f"TAR {100 * t.tar:.2f} % at FAR {t.target:g}" for t in tars))
     print("  ".join(f"rank {k}: {100 * rate:.2f} %" for k, rate in found.ranks.items()), end="  ")
     print("  ".join(f"TPIR {100 * rate:.2f} % at FPIR {fpir:g}" for fpir, rate in found.tpir().items()))
 
 
-def export(args: argparse.Namespace) -> None:
+def inference(args: argparse.Namespace) -> None:
     """One model by PyTorch and by what exports it."""
-    from benchmark_export import measure  # the file beside this one
+    from benchmark_inference import measure  # the file beside this one
 
     measure(args)
 
@@ -282,6 +299,28 @@ def memory(args: argparse.Namespace) -> None:
     from benchmark_memory import measure
 
     measure(args)
+
+
+def record(args: argparse.Namespace) -> None:
+    """Runs the other commands as they are by default, each bounded in time, and adds their numbers to a file."""
+    for name in args.only or RECORDED[args.device]:
+        command = [sys.executable, __file__, name, *([] if name in ALIKE else ["--device", args.device])]
+        print(f"\n{' '.join(command[1:])}", flush=True)
+        try:
+            done = subprocess.run(
+                command, env={**os.environ, WHERE: f"{args.out}:{name}"}, timeout=args.bound, check=False
+            )
+        except subprocess.TimeoutExpired:
+            print(f"{name}: more than --bound {args.bound} seconds; what it has told so far is kept", flush=True)
+        else:
+            if done.returncode:
+                print(f"{name}: ended with {done.returncode}", flush=True)
+    print(f"\nwritten: {args.out}")
+
+
+def table(args: argparse.Namespace) -> None:
+    """A record for a reader."""
+    print(markdown(args.csv))
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -354,13 +393,17 @@ def arguments() -> argparse.ArgumentParser:
     command.add_argument("--within", type=float, default=300.0, help="GB/s that a GPU sends in a machine, assumed")
     command.add_argument("--between", type=float, default=40.0, help="GB/s that a GPU sends to another one, assumed")
     command.set_defaults(run=plan)
-    command = commands.add_parser("export", help="a model by PyTorch, compiled, as ONNX, and in int8, on the CPU")
+
+    command = commands.add_parser(
+        "inference", aliases=["export"], help="a model by PyTorch, compiled, as ONNX, and in int8"
+    )
     command.add_argument("--checkpoint", metavar="RUN", help="a run or a checkpoint")
     command.add_argument("--model", default="vit_p8s8_tiny", help="else a new backbone (default: vit_p8s8_tiny)")
     command.add_argument("--ways", nargs="+", default=["compiled", "onnx", "int8"], help="beside eager (default: all)")
     command.add_argument("--batch", type=whole(1), default=32, help="for images a second (default: 32)")
     command.add_argument("--steps", type=whole(1), default=10, help="timed passes each (default: 10)")
-    command.set_defaults(run=export)
+    command.add_argument("--device", default="cpu", choices=["auto", "cpu", "cuda"], help="of PyTorch (default: cpu)")
+    command.set_defaults(run=inference)
 
     command = commands.add_parser("step", help="images a second of whole training steps, in several ways")
     command.add_argument("--cases", nargs="+", metavar="NAME", help="rows by name (default: all)")
@@ -379,6 +422,17 @@ def arguments() -> argparse.ArgumentParser:
     command.add_argument("--eager", action="store_true", help="do not compile on a GPU")
     command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     command.set_defaults(run=memory)
+
+    command = commands.add_parser("record", help="all of these by their defaults, into a file that grows")
+    command.add_argument("--out", required=True, metavar="CSV", help="such as docs/benchmarks/h100.csv; added to")
+    command.add_argument("--only", nargs="+", metavar="WHAT", choices=RECORDED["cpu"], help="some of them")
+    command.add_argument("--bound", type=whole(1), default=600, help="seconds that each may take (default: 600)")
+    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    command.set_defaults(run=record)
+
+    command = commands.add_parser("table", help="a record as Markdown")
+    command.add_argument("csv", help="a file of record's")
+    command.set_defaults(run=table)
     return parser
 
 

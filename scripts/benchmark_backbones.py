@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
-from benchmark_tools import OutOfTime, machine, timed, within
+from benchmark_tools import OutOfTime, machine, note, timed, within
 from torch import nn
 
 from facetx.backbones import BACKBONES
@@ -36,8 +36,9 @@ def measure(args: argparse.Namespace) -> None:
     if backend not in (None, *torch.compiler.list_backends(exclude_tags=())):
         usual = ", ".join(torch.compiler.list_backends())
         raise ConfigError(f"--compile {backend}: is no backend of torch.compile; the usual ones are {usual}")
-    print(f"batch {batch:,}, {depth or 'all'} layers, {'bf16' if cuda else 'fp32'}, "
-          f"{f'compiled by {backend}' if backend else 'eager'}, {machine(args.device)}")  # fmt: skip
+    setting = (f"batch {batch:,}, {depth or 'all'} layers, {'bf16' if cuda else 'fp32'}, "
+               f"{f'compiled by {backend}' if backend else 'eager'}")  # fmt: skip
+    print(f"{setting}, {machine(args.device)}")
     groups = [[n for n in GROUPS[g] if backend or "eager" not in n] for g in args.groups]
     absent = [n for names in groups for n in names if find_spec(PACKAGES.get(n.split()[0], "facetx")) is None]
     if absent:
@@ -58,6 +59,9 @@ def measure(args: argparse.Namespace) -> None:
             if first is None:
                 first, base = passes, memory
             weights = _weight_bytes(passes.model)
+            note(name, setting, args.device, forward_ms=1e3 * own[0], step_ms=1e3 * own[1],
+                 forward_ratio=own[0] / others[0], step_ratio=own[1] / others[1],
+                 step_memory_mib=memory / 2**20)  # fmt: skip
             print(f"{name:32}{1e3 * own[0]:11.1f} ms  x {own[0] / others[0]:5.3f}{1e3 * own[1]:12.1f} ms  "
                   f"x {own[1] / others[1]:5.3f}{weights / 2**20:9.1f} MiB{memory / 2**20:9.1f} MiB  "
                   f"x {memory / base:5.3f}", flush=True)  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark_tools import machine
+from benchmark_tools import machine, note
 
 from facetx.data import DATASETS, TRANSFORMS, FaceDataset
 from facetx.data.loader import StepSampler, TrainingItems, training_loader
@@ -32,6 +32,8 @@ def measure(args: argparse.Namespace) -> None:
                 rate, memory, size = _measured(dataset, args.batch, args.steps, workers, on_device)
                 print(f"{name:24}{workers} workers{rate:12,.0f} images/s of {size}x{size}{memory / 2**20:9,.0f} MiB",
                       flush=True)  # fmt: skip
+                note(f"{name}, {workers} workers", f"batch {args.batch}, {size}x{size}", "cpu",
+                     images_per_second=rate, memory_mib=memory / 2**20)  # fmt: skip
 
 
 def _sets(root: str | None, folder: Path) -> Iterator[tuple[str, FaceDataset, bool]]:

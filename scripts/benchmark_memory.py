@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from benchmark_tools import machine
+from benchmark_tools import machine, note
 
 from facetx.config import check_settings
 from facetx.nn.memory import Held
@@ -33,8 +33,9 @@ def measure(args: argparse.Namespace) -> None:
     cuda = args.device == "cuda"
     batch = args.batch or (256 if cuda else 8)
     compiled = cuda and not args.eager
-    print(f"batch {batch}, CosFace of {args.classes:,}, {'bf16' if cuda else 'fp32'}, "
-          f"{'compiled' if compiled else 'eager'}, {machine(args.device)}")  # fmt: skip
+    setting = (f"batch {batch}, CosFace of {args.classes:,}, {'bf16' if cuda else 'fp32'}, "
+               f"{'compiled' if compiled else 'eager'}")  # fmt: skip
+    print(f"{setting}, {machine(args.device)}")
     print(f"{'':26}{'foretold':>14}{'measured':>14}{'ratio':>8}")
     for name in args.cases or CASES:
         run = _run(CASES[name], batch, args.classes, args.device, compiled)
@@ -43,6 +44,7 @@ def measure(args: argparse.Namespace) -> None:
         print(
             f"{name:26}{foretold / 2**20:10,.0f} MiB{measured / 2**20:10,.0f} MiB{foretold / measured:8.3f}", flush=True
         )
+        note(name, setting, args.device, foretold_mib=foretold / 2**20, measured_mib=measured / 2**20)
         del run
         gc.collect()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmark_tools import machine, timed
+from benchmark_tools import machine, note, timed
 from torch import Tensor, nn
 
 from facetx.checkpoints.backbone import build_backbone
@@ -50,6 +50,9 @@ def numbers(masks: int) -> None:
     np.testing.assert_allclose(ours, f1_by_loops(*few[0], classes))
     per_loop = loops / len(few)
     print(f"{masks:,} masks of {SIDE}x{SIDE}, {classes} classes")
+    setting = f"{masks:,} masks of {SIDE}x{SIDE}, {classes} classes"
+    for row, seconds in (("confusion matrix", matrix / masks), ("and boundaries", both / masks), ("loop", per_loop)):
+        note(row, setting, "cpu", ms_a_mask=1e3 * seconds)
     print(f"confusion matrix   {matrix:8.2f} s{1e3 * matrix / masks:10.2f} ms a mask")
     print(f"and boundaries     {both:8.2f} s{1e3 * both / masks:10.2f} ms a mask")
     print(
@@ -112,6 +115,8 @@ def models(args: argparse.Namespace) -> None:
         for kind, width in (("forward", 11), ("step", 14)):
             own, base = min(times[name, kind]), min(times[first, kind])
             cells += f"{1e3 * own:{width}.1f} ms{own / base:8.3f}"
+        note(name, f"{settings.model.name}, {args.size}x{args.size}, batch {batch_size}", args.device,
+             forward_ms=1e3 * min(times[name, "forward"]), step_ms=1e3 * min(times[name, "step"]))  # fmt: skip
         print(f"{name:22}{sum(p.numel() for p in model.parameters()):12,}{cells}")
 
 

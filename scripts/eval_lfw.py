@@ -11,6 +11,13 @@ from facetx.cli import Parser, embedding_arguments, embedding_options, run_scrip
 
 
 def main(args: argparse.Namespace) -> int:
+    from facetx.nn.compiled import without_compiler
+
+    with without_compiler():
+        return measured(args)
+
+
+def measured(args: argparse.Namespace) -> int:
     from facetx.benchmarks.suite import measure, results_folder, write_outcome
     from facetx.evaluators import build_evaluator
     from facetx.inference.model import load_model

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 
 def main(args: argparse.Namespace) -> int:
+    from facetx.nn.compiled import without_compiler
+
+    with without_compiler():
+        return measured(args)
+
+
+def measured(args: argparse.Namespace) -> int:
     from facetx.benchmarks.catalog import BENCHMARKS, benchmarks_table, get_benchmark, how_to_get
     from facetx.benchmarks.groups import read_groups
     from facetx.benchmarks.suite import (

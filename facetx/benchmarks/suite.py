@@ -3,7 +3,7 @@
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,10 @@ def measure(
     began = time.perf_counter()
     if evaluator.dataset is None:
         raise DataError(f"{evaluator.name}: has no data set, so its images cannot be looked at")
-    inputs = check_inputs(backbone_of(model).contract, evaluator.dataset, np.unique(evaluator.terms().items), landmarks)
+    contract = backbone_of(model).contract
+    if evaluator.own_size:  # frames as they are, on no template
+        contract = replace(contract, alignment="none")
+    inputs = check_inputs(contract, evaluator.dataset, np.unique(evaluator.terms().items), landmarks)
     result = evaluator.result(model, how)
     receipt = make_receipt(evaluator, model, how.amp, seed)
     warnings = [*inputs.warnings, *result.notes]

@@ -51,7 +51,7 @@ def build_backbone(model: ModelSettings, trained_in: InputContract | None = None
         if theirs is not None and dataclasses.replace(theirs, size=backbone.contract.size) != backbone.contract:
             log.warning(
                 "model.input: %s, but the weights were trained on %s; leave model.input out to take theirs",
-                *(f"{c.color}, mean {c.mean}, std {c.std}" for c in (backbone.contract, theirs)),
+                *(f"{c.color}, mean {c.mean}, std {c.std}, {c.alignment}" for c in (backbone.contract, theirs)),
             )
     if model.lora is not None:
         add_lora(backbone, **model.lora.model_dump())

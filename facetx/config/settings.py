@@ -27,6 +27,9 @@ class InputSettings(Strict):
     """Subtracted, in units of 0..255: one number, or one a channel."""
     std: tuple[float, ...] = (127.5,)
     """Divided by, in units of 0..255."""
+    alignment: Annotated[str, Field(pattern=r"^[\w.-]{1,40}$")] = "arcface"
+    """What the faces are aligned to. "arcface" is InsightFace's template, which evaluations and the live page hold
+    images against; another name, such as "celeba" for CelebA's own crops, is noted and held against nothing."""
 
 
 class DataSettings(Part):
@@ -135,6 +138,9 @@ class TrainSettings(Strict):
     compile: bool | Literal["blocks"] = False
     """torch.compile the backbone: as a whole (true), or the blocks that it repeats, all by one graph, which takes a
     fraction of the time to compile and leaves the rest as it is (blocks)."""
+    channels_last: bool = False
+    """Weights of convolutions in the layout that they are fastest in: a step of a convolutional network takes two
+    thirds of the time on a CPU. Values may differ in their last digits."""
     deterministic: bool = False
     """Deterministic algorithms alone on CUDA too, which are slower: a resumed run then ends bit for bit as an unbroken
     one, as it always does on CPU. An operation that has none is an error."""

@@ -118,7 +118,7 @@ class Map:
 
 
 def move_image(image: Array, change: Map) -> Array:
-    """(H, W, 3) uint8: bilinear, antialiased where it shrinks straight; the edge is repeated beyond the image's end."""
+    """(H, W, 3) uint8: bilinear, antialiased where it shrinks; the edge is repeated beyond the image's end."""
     (a, b, tx), (c, d, ty) = change.matrix
     straight = b == c == 0
     if straight and a == d == 1 and change.old == change.new and tx == int(tx) and ty == int(ty):
@@ -137,7 +137,9 @@ def move_image(image: Array, change: Map) -> Array:
     left, upper = (math.ceil(max(0.0, -low)) + 1 for low in reached.min(1))
     right, lower = (math.ceil(max(0.0, high - end)) + 1 for high, end in zip(reached.max(1), change.old[::-1]))
     whole = Image.fromarray(np.pad(image, ((upper, lower), (left, right), (0, 0)), mode="edge"))  # Pillow ends there
-    matrix = inverse + np.array([[0, 0, left], [0, 0, upper]])
+    shrinks = max(1, int(abs(np.linalg.det(inverse[:, :2])) ** 0.5 + 1e-6))  # old pixels a side of a new one
+    whole = whole.reduce(shrinks)
+    matrix = (inverse + np.array([[0, 0, left], [0, 0, upper]])) / shrinks
     size = (change.new[1], change.new[0])
     moved = whole.transform(size, Image.Transform.AFFINE, tuple(matrix.ravel()), Image.Resampling.BILINEAR)
     return np.array(moved)

@@ -3,7 +3,7 @@
 Legend: N images, V views (the image, and its mirror), D dimensions of the embedding, B batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -57,13 +57,9 @@ def embed_views(
     wanted = np.arange(len(dataset)) if indices is None else np.asarray(indices, np.int64)
     out = np.zeros((2 if flip else 1, len(wanted), backbone.embedding_dim), np.float32)
     places, shared = _share(len(wanted), how.batch_size)
-    with evaluation_mode(backbone), forward_only(how):
-        for items, batch in read_batches(dataset, backbone, how, indices=wanted[places].tolist()):
-            here, places = places[: len(items)], places[len(items) :]
-            out[0, here] = _forward(backbone, batch, how)
-            if flip:
-                out[1, here] = _forward(backbone, mirrored(batch), how)
-            _check_finite(out[:, here], items, dataset)
+    for items, part in embed_batches(backbone, dataset, how, indices=wanted[places].tolist(), flip=flip):
+        here, places = places[: len(items)], places[len(items) :]
+        out[:, here] = part
     out[:, shared] = 0  # another process has them, too
     return total(torch.from_numpy(out)).numpy()
 
@@ -78,6 +74,19 @@ def _share(items: int, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.i
     mine = [*batches, *batches[:1] * missing][rank() :: count()]
     extra = batches[0] if missing and rank() >= count() - missing else np.empty(0, np.int64)
     return np.concatenate([*mine, np.empty(0, np.int64)]), extra
+
+
+def embed_batches(
+    backbone: Backbone, dataset: FaceDataset, how: How, *, indices: Sequence[int] | None = None, flip: bool = True
+) -> Iterator[tuple[list[int], Views]]:
+    """``embed_views`` batch by batch: the items of each, and their embeddings (V, B, D)."""
+    with evaluation_mode(backbone):
+        for items, batch in read_batches(dataset, backbone, how, indices=indices):
+            with forward_only(how):
+                views = [_forward(backbone, view, how) for view in ([batch, mirrored(batch)] if flip else [batch])]
+            part = np.stack(views)
+            _check_finite(part, items, dataset)
+            yield items, part
 
 
 def _forward(backbone: Backbone, batch: Mapping[str, Tensor], how: How) -> Views:

@@ -23,6 +23,8 @@ MISSING = {
     "keypoints": "this model needs five keypoints, and none are known for this image; use data that has them, or a "
     "model without keypoints"
 }
+CPU_IMAGES = 16
+"""At a time on a CPU: a MobileFaceNet takes a third of the time that 128 images at once take, a ViT four fifths."""
 AHEAD = 2
 """Batches that each worker has ready."""
 UNKNOWN = "the field {!r} is asked for, and this image has none; use data that has it"
@@ -87,14 +89,19 @@ def answered(
     """What ``ask`` says of a batch (B, ...), name by name (B, ...).
 
     A compiled model knows one size and would be compiled anew for the last batch of a data set. So that one is filled
-    up with its last item to ``how.batch_size``, and what is said of these is left out.
+    up with its last item to ``how.batch_size``, and what is said of these is left out. A CPU is asked for some images
+    at a time, whose activations its caches hold.
     """
     count = len(batch["image"])
-    if count == how.batch_size or not is_compiled(model):
+    if is_compiled(model):
+        more = how.batch_size - count
+        filled = {name: torch.cat([field, field[-1:].expand(more, *field.shape[1:])]) for name, field in batch.items()}
+        return {name: output[:count] for name, output in ask(filled if more else batch).items()}
+    if batch["image"].device.type != "cpu" or count <= CPU_IMAGES:
         return ask(batch)
-    more = how.batch_size - count
-    filled = {name: torch.cat([field, field[-1:].expand(more, *field.shape[1:])]) for name, field in batch.items()}
-    return {name: output[:count] for name, output in ask(filled).items()}
+    parts = zip(*(field.split(CPU_IMAGES) for field in batch.values()))
+    answers = [ask(dict(zip(batch, part))) for part in parts]
+    return {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}
 
 
 def mirrored(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from facetx.data.base import FaceDataset, Sample
 from facetx.data.formats.codec import resize
+from facetx.data.lists.folders import is_image
 from facetx.data.sets.folder import read_image
 from facetx.errors import DataError
 
+READERS = 2
+"""Processes that read files."""
 KINDS = "an image is a path, a PIL image, a uint8 RGB array (H, W, 3) or a uint8 RGB tensor (3, H, W)"
 
 
@@ -35,9 +38,9 @@ class GivenImages(FaceDataset):
 
     def __init__(self, images: Any, size: int, keypoints: NDArray[np.float32] | None = None):
         self.size: int = size
-        self.images = [images] if _is_one(images) else list(images)
+        self.images = _files_in(images) if _is_folder(images) else [images] if _is_one(images) else list(images)
         if not self.images:
-            raise DataError("no images were given")
+            raise DataError(f"{images}: has no images" if _is_folder(images) else "no images were given")
         for i, image in enumerate(self.images):
             if not _is_image(image):
                 what = f"{getattr(image, 'dtype', type(image).__name__)} {tuple(getattr(image, 'shape', ()))}"
@@ -61,10 +64,24 @@ class GivenImages(FaceDataset):
             item["keypoints"] = np.asarray(self.keypoints[index], np.float32)
         return item
 
+    def readers(self, batch_size: int) -> int:
+        """How many processes should read them while the network computes: none where one batch of files is all."""
+        files = len(self) > batch_size and all(isinstance(image, str | Path) for image in self.images)
+        return READERS if files else 0
+
     def describe(self, index: int) -> str:
         """The image's file, or its number from 1 on."""
         image = self.images[index]
         return str(image) if isinstance(image, str | Path) else f"image {index + 1}"
+
+
+def _is_folder(images: Any) -> bool:
+    return isinstance(images, str | Path) and Path(images).is_dir()
+
+
+def _files_in(folder: str | Path) -> list[Path]:
+    """The image files in a folder, and in those within it, by their names."""
+    return sorted(path for path in Path(folder).rglob("*") if is_image(path.name) and path.is_file())
 
 
 def _is_one(images: Any) -> bool:

@@ -1,5 +1,6 @@
 """Models to use: load from a run, embed, compare, evaluate."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from facetx.data.base import FaceDataset
 from facetx.errors import CheckpointError, ConfigError
 from facetx.evaluators import Evaluator, How, Result, build_evaluator, predictions
 from facetx.evaluators.base import backbone_of
-from facetx.evaluators.embedding import embed_dataset
+from facetx.evaluators.embedding import embed_batches, embed_dataset
 from facetx.inference.exported import SUFFIX, ExportedTask, open_exported
 from facetx.inference.images import GivenImages
 from facetx.nn.backbone import Backbone
@@ -72,8 +73,9 @@ class FaceModel:
         device: "auto", "cpu" or "cuda".
         meta: What its checkpoint says of it: step, settings, metrics.
 
-    Images are given as paths, PIL images, uint8 RGB arrays (H, W, 3), or uint8 RGB tensors (3, H, W); one, or many.
-    They are aligned faces, square, and resized to the contract's size. Files are read batch by batch.
+    Images are given as paths, PIL images, uint8 RGB arrays (H, W, 3), or uint8 RGB tensors (3, H, W); one, or many; a
+    path may be a folder's, whose images are taken in the order of their names, with those of the folders in it. They
+    are aligned faces, square, and resized to the contract's size. Files are read batch by batch.
     """
 
     def __init__(self, model: Backbone | Task, device: str = "auto", meta: dict[str, Any] | None = None):
@@ -105,9 +107,20 @@ class FaceModel:
         Raises ``DataError`` that names the image where one cannot be read, or is not square.
         """
         faces = GivenImages(images, self.contract.size, keypoints)
-        summed = embed_dataset(self.backbone, faces, How(self.device, batch_size), flip=flip)
-        unit: NDArray[np.float32] = summed / np.linalg.norm(summed, axis=1, keepdims=True).clip(1e-12)
-        return unit
+        how = How(self.device, batch_size, faces.readers(batch_size))
+        return _unit(embed_dataset(self.backbone, faces, how, flip=flip))
+
+    def stream(
+        self, images: Any, flip: bool = True, batch_size: int = 128, keypoints: NDArray[np.float32] | None = None
+    ) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """The same batch by batch, for more images than memory holds embeddings of: their names, and (B, E) of them.
+
+        A name is the image's path, or its number. Arguments and errors are those of ``embed``.
+        """
+        faces = GivenImages(images, self.contract.size, keypoints)
+        how = How(self.device, batch_size, faces.readers(batch_size))
+        for items, views in embed_batches(self.backbone, faces, how, flip=flip):
+            yield [faces.describe(item) for item in items], _unit(views.sum(axis=0))
 
     def compare(self, a: Any, b: Any, flip: bool = True, keypoints: NDArray[np.float32] | None = None) -> float:
         """The cosine in [-1, 1] between the embeddings of two faces: higher is more alike.
@@ -124,7 +137,8 @@ class FaceModel:
         """
         faces = GivenImages(images, self.contract.size, keypoints)
         found: dict[str, list[NDArray[Any]]] = {}
-        for _, _, (outputs,) in predictions(self.model, faces, How(self.device, batch_size)):
+        how = How(self.device, batch_size, faces.readers(batch_size))
+        for _, _, (outputs,) in predictions(self.model, faces, how):
             for name, values in outputs.items():
                 found.setdefault(name, []).append(values.float().cpu().numpy())
         return {name: np.concatenate(parts) for name, parts in found.items()}
@@ -141,3 +155,8 @@ class FaceModel:
         if isinstance(evaluator, str):
             evaluator = build_evaluator(evaluator, dataset, args, self.contract.size)
         return evaluator.result(self.model, How(self.device))
+
+
+def _unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True).clip(1e-12)
+    return unit

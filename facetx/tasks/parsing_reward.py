@@ -13,7 +13,7 @@ from facetx.nn.backbone import Backbone
 from facetx.registry import parameters
 from facetx.tasks.base import Batch
 from facetx.tasks.mask_losses import LossName
-from facetx.tasks.parsing import DecoderArgs, Parsing
+from facetx.tasks.parsing import DecoderArgs, Parsing, pixel_accuracy
 from facetx.tasks.rewards import REWARDS, counts, rewards
 
 Baseline = Literal["second", "leave_one_out", "none"]
@@ -115,9 +115,9 @@ class ParsingReward(Parsing):
         with true_float32(logits.device):
             drawn = sampled(logits, self.draws)
             loss, reward = self.policy_loss(logits, mask, drawn)
-            likelihood = super().loss_of(logits, batch)
-        loss = loss + self.ml_weight * likelihood["loss"] if self.ml_weight else loss
-        return {"loss": loss, "reward": reward, "accuracy": likelihood["accuracy"]}
+            if self.ml_weight:
+                loss = loss + self.ml_weight * self.criterion(logits, mask)
+            return {"loss": loss, "reward": reward, "accuracy": pixel_accuracy(logits.detach(), mask)}
 
     @property
     def draws(self) -> int:

@@ -113,6 +113,8 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     assert outline is None or isinstance(outline, Task)
     split_heads(task, device)
     task.to(device)
+    if settings.train.channels_last:
+        task.to(memory_format=torch.channels_last)
     if settings.train.sync_batch_norm:
         sync_batch_norm(task)
     split_backbone(backbone, settings.train)

@@ -47,7 +47,7 @@ def what_is_trained(run: Run) -> str:
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     first = run.settings.train.head_first_steps
     return (
-        f"{trained / 1e6:.2f} M of {sum(p.numel() for p in parameters) / 1e6:.2f} M parameters; "
+        f"{trained / 1e6:.2f} M of the backbone's {sum(p.numel() for p in parameters) / 1e6:.2f} M parameters; "
         f"frozen: {some(frozen_parts(run.backbone), show=12) or 'none'}"
         + (f"; the head alone for the first {first:,} steps" if first else "")
     )

@@ -67,7 +67,8 @@ def try_evaluator(run: Run, evaluator: Evaluator) -> None:
     how = How(run.device, amp=run.precision == "bf16")
     try:
         if evaluator.own_size:
-            next(predictions(run.task, evaluator.dataset, how, indices=[first], resize=True))
+            for _ in predictions(run.task, evaluator.dataset, how, indices=[first], resize=True):
+                pass
         else:
             embed_views(run.backbone, evaluator.dataset, how, indices=[first], flip=False)
     except DataError as error:

@@ -81,7 +81,7 @@ def test_a_contract_that_differs_from_the_weights_is_told(plain, source, caplog)
     run = build(check_settings(with_(plain, model=told)))
     assert run.backbone.contract == InputContract(size=32)
     assert (
-        "model.input: RGB, mean (127.5,), std (127.5,), but the weights were trained on BGR, mean (100.0,)"
+        "model.input: RGB, mean (127.5,), std (127.5,), arcface, but the weights were trained on BGR, mean (100.0,)"
         in caplog.text
     )
     caplog.clear()
@@ -245,8 +245,8 @@ def test_frozen_parts_stay_and_are_named(plain):
     total = sum(p.numel() for p in run.backbone.parameters())
     trained = sum(p.numel() for p in run.backbone.parameters() if p.requires_grad)
     assert 0 < trained < total
-    line = f"trained     {trained / 1e6:.2f} M of {total / 1e6:.2f} M parameters; frozen: tokens, encoder.blocks.0\n"
-    assert line in describe_run(run)
+    line = f"trained     {trained / 1e6:.2f} M of the backbone's {total / 1e6:.2f} M parameters; frozen: "
+    assert f"{line}tokens, encoder.blocks.0\n" in describe_run(run)
 
 
 def test_a_frozen_stem_keeps_its_batch_norm(plain):

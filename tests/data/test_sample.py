@@ -13,7 +13,7 @@ from facetx.data import TRANSFORMS, Description, FaceDataset, Geometric
 from facetx.data.cache import Cached
 from facetx.data.formats.codec import decode_image, image_size, is_turned, resize
 from facetx.data.loader import TrainingItems
-from facetx.data.sample import Map, Sides, check, collate, moved
+from facetx.data.sample import Map, Sides, check, collate, move_image, moved
 from facetx.data.sets.folder import ImageFolder
 from facetx.data.synthetic.faces import SyntheticFaces
 from facetx.data.transforms import mirror
@@ -277,3 +277,15 @@ def test_junk_is_no_identity_and_what_is_left_out_is_said(faces, tmp_path, caplo
     assert "eaDir" not in words
     ImageFolder(str(root), "train", val_identities=0.0)
     assert len(caplog.records) == 1
+
+
+def test_a_turned_image_that_shrinks_much_is_antialiased_and_lies_where_it_should():
+    stripes = np.zeros((120, 120, 3), np.uint8)
+    stripes[:, ::2] = 255
+    turn = 0.25 * np.array([[np.cos(0.1), -np.sin(0.1)], [np.sin(0.1), np.cos(0.1)]])
+    change = Map(np.column_stack([turn, [3.0, 1.0]]), (120, 120), (30, 30))
+    assert np.abs(move_image(stripes, change)[5:25, 5:25].astype(int) - 127).max() < 3
+    block = np.zeros((120, 120, 3), np.uint8)
+    block[40:80, 48:72] = 255
+    middle = np.argwhere(move_image(block, change)[..., 0] > 127).mean(0)[::-1] + 0.5
+    np.testing.assert_allclose(middle, change.matrix @ [60, 60, 1], atol=0.3)

@@ -10,7 +10,7 @@ from facetx.data.base import FaceDataset
 from facetx.errors import DataError
 from facetx.evaluators import How
 from facetx.evaluators.embedding import embed_dataset, embed_views
-from facetx.evaluators.reading import mirror_keypoints, read_batches
+from facetx.evaluators.reading import answered, mirror_keypoints, read_batches
 from facetx.tasks import Task
 
 
@@ -140,15 +140,17 @@ def test_errors_name_the_image_also_from_a_worker(workers):
 
 
 def test_embeddings_that_are_not_finite_name_their_images():
+    faces = Faces()
+    first = embed_views(LeftHalf(), faces)[0, :, 0]
+
     class Sick(LeftHalf):
         def forward(self, images):
             out = super().forward(images)
-            return torch.where(out[:, :1] > out[:, :1].mean(), torch.nan, out)
+            return torch.where(out[:, :1] > first.mean(), torch.nan, out)
 
-    faces = Faces()
     with pytest.raises(DataError, match=r"embeddings of \d+ images are NaN or infinite: faces, item \d+.*and \d+ more"):
         embed_views(Sick(), faces)
-    sick = np.flatnonzero(left(faces.images)[:, 0] > left(faces.images)[:, 0].mean())
+    sick = np.flatnonzero(first > first.mean())
     with pytest.raises(DataError, match=f"of {len(sick)} images .*: faces, item {sick[0]}, faces, item {sick[1]}, "):
         embed_views(Sick(), faces, flip=False)
 
@@ -189,3 +191,18 @@ def test_other_fields_are_read_where_they_are_asked_for():
     np.testing.assert_array_equal(batch["image"][1].permute(1, 2, 0), Faces().images[2])
     with pytest.raises(DataError, match="faces, item 0: the field 'attributes' is asked for, and this image has none"):
         list(read_batches(Faces(), LeftHalf(), How(), fields=asked))
+
+
+def test_a_cpu_is_asked_for_some_images_at_a_time_and_says_the_same():
+    seen = []
+
+    def ask(batch):
+        seen.append(len(batch["image"]))
+        assert len(batch["keypoints"]) == len(batch["image"])
+        return {"embedding": batch["image"].flatten(1).float(), "logits": batch["keypoints"].sum((1, 2))}
+
+    batch = {"image": torch.randint(256, (40, 3, 4, 4), dtype=torch.uint8), "keypoints": torch.rand(40, 5, 2)}
+    found = answered(torch.nn.Identity(), ask, batch, How(batch_size=64))
+    assert seen == [16, 16, 8]
+    assert torch.equal(found["embedding"], batch["image"].flatten(1).float())
+    assert torch.equal(found["logits"], batch["keypoints"].sum((1, 2)))

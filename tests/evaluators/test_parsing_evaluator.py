@@ -86,6 +86,25 @@ def test_images_of_several_sizes_are_answered_at_their_own():
     np.testing.assert_array_equal(result.counts, [counts for _, counts in by_hand])
 
 
+def test_processes_that_read_change_nothing():
+    data = Masked([halves(16, 16), halves(48, 32), halves(20, 64, 3, 0), halves(32, 32, 1, 3)])
+    alone, by_two = (ParsingEvaluator(data).result(Asked(), How(batch_size=2, workers=n)) for n in (0, 2))
+    np.testing.assert_array_equal(alone.counts, by_two.counts)
+    assert alone.labels == by_two.labels
+    data.masks[3] = halves(right=7)
+    with pytest.raises(DataError, match="masked, item 3: 128 pixels are labeled 7"):
+        ParsingEvaluator(data).result(Asked(), How(batch_size=2, workers=1))
+
+
+def test_an_item_without_its_mask_is_told():
+    class Lacking(Masked):
+        def __getitem__(self, index):
+            return {name: value for name, value in super().__getitem__(index).items() if name != "mask" or index == 0}
+
+    with pytest.raises(DataError, match="masked, item 1: the field 'mask' is asked for, and this image has none"):
+        ParsingEvaluator(Lacking([halves(), halves()])).result(Asked())
+
+
 def test_logits_are_resized_before_the_highest_is_taken():
     rng = np.random.default_rng(0)
     logits = torch.from_numpy(rng.normal(0, 1, (2, 3, 8, 8))).float()
@@ -148,6 +167,11 @@ def test_classes_are_matched_by_name_whatever_their_order():
     turned.mask_classes = tuple(NAMES[i] for i in order)
     np.testing.assert_array_equal(ParsingEvaluator(data).result(turned).confusion, plain.confusion)
     assert plain.summary()["pixel_accuracy"] > 0.9
+
+
+def test_names_of_any_alphabet_are_classes():
+    names = ("배경", "피부", "눈")
+    assert ParsingEvaluator(Masked([halves()], names)).result(Asked(names)).summary()["pixel_accuracy"] == 1
 
 
 def test_what_cannot_be_asked_is_told():

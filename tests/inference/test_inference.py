@@ -174,3 +174,27 @@ def test_what_is_no_image_is_told(run_folder, image, words):
 def test_a_folder_without_a_checkpoint_is_told(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint here"):
         facetx.load_model(tmp_path)
+
+
+def test_a_folder_is_embedded_as_its_files_and_streams(run_folder, faces, tmp_path, monkeypatch):
+    model = facetx.load_model(run_folder)
+    files = sorted(faces.rglob("*.png"))
+    expected = model.embed(files)
+    np.testing.assert_allclose(model.embed(faces), expected, atol=1e-6)
+    np.testing.assert_allclose(model.embed(faces, batch_size=7), expected, atol=1e-6)  # with processes that read
+    parts = list(model.stream(str(faces), batch_size=7))
+    assert [len(names) for names, _ in parts] == [7, 7, 7, 7, 2]
+    assert [name for names, _ in parts for name in names] == list(map(str, files))
+    np.testing.assert_allclose(np.concatenate([found for _, found in parts]), expected, atol=1e-6)
+    with pytest.raises(DataError, match=f"{tmp_path}: has no images"):
+        model.embed(tmp_path)
+
+
+def test_a_stream_reads_no_more_than_it_gives(run_folder, faces, monkeypatch):
+    read, seen = images.read_image, []
+    monkeypatch.setattr(images, "read_image", lambda path: seen.append(path) or read(path))
+    monkeypatch.setattr(images, "READERS", 0)
+    stream = facetx.load_model(run_folder).stream(faces, batch_size=4)
+    next(stream)
+    assert len(seen) == 4
+    stream.close()

@@ -63,6 +63,8 @@ def test_every_picture_is_drawn(result, faces, tmp_path):
 
 def test_the_page_shows_the_worst_and_a_legend(faces, tmp_path):
     outcome = run_question(lambda whole: ByPlace(faces), "parsing", faces, "faces_parsing")
+    assert outcome.inputs.eyes_offset is None  # whole frames need lie on no template
+    assert outcome.warnings == []
     write_outcome(tmp_path / "faces_parsing.json", outcome, {})
     text = write_results(tmp_path / "faces", "by place", {}, [outcome])
     assert "mean F1" in text

@@ -1,5 +1,6 @@
 """The quick ones of scripts/benchmark.py run and print their tables; the figures are the machine's."""
 
+import csv
 import importlib.util
 import itertools
 import re
@@ -166,3 +167,26 @@ def test_a_row_that_takes_too_long_is_left_out_and_the_others_come(benchmark, mo
     out = benchmark.run("backbones", *TINY, "--groups", "kprpe", "--bound", "1")
     assert "vit_kprpe_small without KP-RPE  left out: it takes more than --bound 1 seconds\n" in out
     assert rows_of(out) == ["vit_kprpe_small"]
+
+
+def test_a_record_grows_and_is_a_table(tmp_path):
+    out = tmp_path / "here.csv"
+    command = [sys.executable, str(SCRIPT), "record", "--out", str(out), "--device", "cpu", "--only", "metrics"]
+    for _ in range(2):
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert "6,000 pairs" in told
+    lines = list(csv.DictReader(out.open()))
+    assert [(line["table"], line["row"], line["quantity"]) for line in lines] == 2 * [
+        ("metrics", "facetx", "ms"),
+        ("metrics", "plain loops", "ms"),
+    ]
+    assert all(float(line["value"]) > 0 and line["date"] and line["device"] and line["torch"] for line in lines)
+    table = subprocess.run([sys.executable, str(SCRIPT), "table", str(out)], capture_output=True, text=True, check=True)
+    assert table.stdout.count("### metrics: 6,000 pairs") == 1
+    assert f"| facetx | {lines[2]['value']} |" in table.stdout  # the later one
+
+
+def test_a_command_that_takes_too_long_does_not_hold_the_record_up(tmp_path):
+    command = [sys.executable, str(SCRIPT), "record", "--out", str(tmp_path / "x.csv"), "--bound", "1"]
+    told = subprocess.run([*command, "--only", "ijbc"], capture_output=True, text=True, check=True).stdout
+    assert "ijbc: more than --bound 1 seconds" in told

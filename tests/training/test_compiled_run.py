@@ -6,6 +6,7 @@ from torch._dynamo.utils import counters
 
 from facetx.config import check_settings
 from facetx.nn.compiled import compile_network
+from facetx.tasks import base
 from facetx.training import loop, start_run
 
 
@@ -15,7 +16,7 @@ def test_nothing_is_compiled_after_the_first_evaluation(small, tmp_path, monkeyp
     small["model"]["args"]["depth"] = 3
     torch._dynamo.reset()
     counters.clear()
-    monkeypatch.setattr(loop, "compile_network", lambda net, how: compile_network(net, how, backend="aot_eager"))
+    monkeypatch.setattr(base, "compile_network", lambda net, how, _: compile_network(net, how, backend="aot_eager"))
     evaluate, graphs = loop.evaluate, []
 
     def evaluate_and_count(*args):
@@ -32,7 +33,7 @@ def test_nothing_is_compiled_after_the_first_evaluation(small, tmp_path, monkeyp
 @pytest.mark.parametrize("how", [True, "blocks"])
 def test_a_compiled_run_ends_with_the_weights_of_another(small, tmp_path, monkeypatch, plain_pictures, how):
     small["model"]["args"] |= {"depth": 2, "dropout": 0.0}  # whose random numbers differ
-    monkeypatch.setattr(loop, "compile_network", lambda net, how: compile_network(net, how, backend="aot_eager"))
+    monkeypatch.setattr(base, "compile_network", lambda net, how, _: compile_network(net, how, backend="aot_eager"))
     plain = start_run(check_settings(small), tmp_path / "plain")
     small["train"]["compile"] = how
     compiled = start_run(check_settings(small), tmp_path / "compiled")

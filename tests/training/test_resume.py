@@ -11,7 +11,7 @@ from facetx.checkpoints.format import find_checkpoint, read_checkpoint
 from facetx.checkpoints.write import Writer
 from facetx.config import check_settings, load_settings
 from facetx.errors import CheckpointError, ConfigError
-from facetx.training import loop
+from facetx.training import build, loop
 from facetx.training.sinks import read_rows
 
 
@@ -73,6 +73,15 @@ def test_nor_with_an_average_accumulation_and_several_heads(small, straight, tmp
     killed_run(raw, tmp_path / "run", 7, "training_step")
     run(raw, tmp_path / "run")
     assert_same_run(straight("rich", raw), tmp_path / "run")
+
+
+def test_nor_with_convolutions_in_channels_last(small, straight, tmp_path):
+    raw = with_(small, train={"channels_last": True}, optim={"ema": 0.9})
+    raw["model"] = {"name": "timm:test_resnet", "args": {"image_size": 32, "embedding_dim": 16}}
+    assert build(check_settings(raw)).backbone.trunk.layer1[0].conv1.weight.stride()[1] == 1
+    killed_run(raw, tmp_path / "run", 7, "training_step")
+    run(raw, tmp_path / "run")
+    assert_same_run(straight("channels_last", raw), tmp_path / "run")
 
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(small, straight, tmp_path):
