@@ -25,7 +25,6 @@ from facetx.processes import EVERY_PROCESS, ProcessError, agreed, all_alike, cou
 from facetx.training.build import Run, build
 from facetx.training.changes import check_changes, check_data
 from facetx.training.describe import describe_run
-from facetx.training.parallel import share_statistics
 from facetx.training.probes import open_data
 from facetx.training.records import DivergedError, Records, put_in_order
 from facetx.training.signals import Caught, InterruptedBySignal, caught_signals
@@ -226,7 +225,6 @@ def evaluate(run: Run, evaluators: list[Evaluator], ema: MovingAverage | None) -
     size = run.settings.train.batch_size // count()
     how = How(run.device, size, run.settings.data.workers, amp=run.precision == "bf16")
     published = run.task.published()
-    share_statistics(published, ema)
     with averaged(published, ema):
         results = answers(run, (e for e in evaluators if not e.whole_task or published is run.task), how)
     return results | answers(run, (e for e in evaluators if e.name not in results), how)

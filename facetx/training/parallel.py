@@ -55,6 +55,21 @@ def _no_view(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
     return output.clone() if output._is_view() else output
 
 
+class _Replica(DistributedDataParallel):
+    """Tells in words what it cannot do."""
+
+    def forward(self, *batch: Any) -> Any:
+        try:
+            return super().forward(*batch)
+        except RuntimeError as error:
+            if "finished reduction" not in str(error):
+                raise
+            raise ConfigError(
+                f"task {type(self.module).__name__}: the loss leaves out some of its weights, for which "
+                "DistributedDataParallel waits; freeze them (model.freeze), or set leaves_out = True in its class"
+            ) from error
+
+
 def learner(task: Task, settings: TrainSettings) -> nn.Module:
     """What computes the loss of this process's images, so that the gradients become those of all: the task, or
     DistributedDataParallel around it, where several processes have the same weights.
@@ -68,7 +83,7 @@ def learner(task: Task, settings: TrainSettings) -> nn.Module:
         return task
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(task, split)
     without_gradient = task.leaves_out or settings.head_first_steps > 0
-    replica = DistributedDataParallel(task, find_unused_parameters=without_gradient)
+    replica = _Replica(task, find_unused_parameters=without_gradient)
     # Buffers are equal on all by themselves, but for batch norm's, of which the first process's are published.
     replica.broadcast_buffers = False
     return replica
@@ -79,10 +94,13 @@ def held_back(learner: nn.Module, last: bool) -> AbstractContextManager[Any]:
     return nullcontext() if last or not isinstance(learner, DistributedDataParallel) else learner.no_sync()
 
 
-def share_statistics(module: nn.Module, ema: MovingAverage | None) -> None:
-    """Gives all processes the first one's statistics of batch norm, before they evaluate what it publishes."""
-    weights = {name for name, _ in module.named_parameters()}
-    for values in (module.state_dict(), ema.state if ema else {}):
+def share_statistics(task: Task, ema: MovingAverage | None) -> None:
+    """Gives all processes the first one's buffers, as they are written and evaluated.
+
+    Batch norm's differ, where they are not synced; others would by a GPU's rounding alone.
+    """
+    for module, values in ((task, task.state_dict()), (task.published(), ema.state if ema else {})):
+        weights = {name for name, _ in module.named_parameters()}
         for name, value in values.items():
             if name not in weights:
                 from_first(value)

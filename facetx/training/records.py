@@ -16,6 +16,7 @@ from facetx.files import DRAFTS
 from facetx.optim import MovingAverage
 from facetx.processes import agreed, is_first
 from facetx.training.build import Run
+from facetx.training.parallel import share_statistics
 from facetx.training.sinks import METRICS, JsonLines, Row, Sink, TensorBoard, Terminal, read_rows
 from facetx.training.state import Progress, weights_and_state
 
@@ -100,6 +101,7 @@ class Records:
         """
         self.settle()
         self._must = must
+        share_statistics(self.run.task, self.ema)
         whole = weights_and_state(self.run, self.ema, self.progress)
         if not is_first():
             return

@@ -232,6 +232,32 @@ def test_four_processes_train_as_one_and_a_bad_step_of_one_is_none_for_all(tiny,
     assert rows_without_time(tmp_path / "four")[-1]["train/skipped"] == 1
 
 
+@facetx.TASKS.register
+class with_a_rest(facetx.Task):
+    """Has weights that its loss leaves out, and does not say so."""
+
+    def __init__(self, backbone, data):
+        super().__init__(backbone)
+        self.rest = nn.Linear(2, 2)
+
+    def predict(self, batch):
+        return {"embedding": self.embed(batch)}
+
+    def forward(self, batch):
+        return {"loss": self.embed(batch).square().mean()}
+
+
+def test_weights_without_a_gradient_are_told(tiny, tmp_path):
+    def work():
+        raw = tiny | {"task": "with_a_rest", "head": []}
+        with pytest.raises(ConfigError, match="task with_a_rest: the loss leaves out some of its weights"):
+            run(raw, tmp_path / "run")
+        with_a_rest.leaves_out = True
+        assert run(raw, tmp_path / "other").step == 6
+
+    assert in_processes(2, work) == [0, 0]
+
+
 @pytest.mark.parametrize("what", ["settings", "data"])
 def test_all_must_have_the_same(tiny, tmp_path, what):
     def work():
