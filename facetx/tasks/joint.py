@@ -149,6 +149,7 @@ class JointParsing(_WithIdentity):
         **parsing: Unpack[ParsingArgs],
     ):
         other = Parsing(backbone, data, **parsing)
+        other.embeds = True
         super().__init__(other, ("decoder", "criterion"), weight, backbone, data, head, margin_warmup_steps)
         self._network: Callable[..., tuple[Tensor, list[Tensor]]] | None = None  # compiled
 

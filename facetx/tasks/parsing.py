@@ -44,6 +44,8 @@ class Parsing(Task):
     leaves_out = True  # of the backbone its pooling and neck
     class_parts = ("decoder.classifier.",)
 
+    embeds = False  # whether predictions hold the embedding too: a joint task sets it
+
     def __init__(
         self,
         backbone: Backbone,
@@ -96,8 +98,13 @@ class Parsing(Task):
         return found
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
-        """ "mask": logits, in the order of ``mask_classes``."""
-        return {"mask": self.logits(batch)}
+        """ "mask": logits, in the order of ``mask_classes``; and "embedding" where identities were learned beside."""
+        if not self.embeds:
+            return {"mask": self.logits(batch)}
+        images = self.backbone.contract(batch["image"])
+        points = (batch["keypoints"],) if self.backbone.needs_keypoints else ()
+        embedding, maps = self.backbone.embedding_and_features(images, *points)
+        return {"embedding": embedding, "mask": self.decode(maps, images)}
 
     def published(self) -> nn.Module:
         return self

@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -254,9 +255,15 @@ def test_a_joint_run_is_loaded_as_one_that_parses_and_embeds(tmp_path):
     loaded = facetx.load_model(tmp_path / "joint", "cpu")
     image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
     assert loaded.model.predict({"image": image})["mask"].shape == (1, 11, 32, 32)
-    assert loaded.embed([image[0].permute(1, 2, 0).numpy()]).shape == (1, 8)
+    picture = image[0].permute(1, 2, 0).numpy()
+    assert loaded.embed([picture]).shape == (1, 8)
     whole = load_task(tmp_path / "joint")
     assert set(whole.predict({"image": image})) == {"embedding", "mask", "logits"}
+    pytest.importorskip("onnxscript", reason="the export needs the extra 'export'")
+    facetx.export(tmp_path / "joint", tmp_path / "joint.onnx")
+    exported = facetx.load_model(tmp_path / "joint.onnx")
+    np.testing.assert_allclose(exported.embed([picture]), loaded.embed([picture]), atol=1e-4)
+    np.testing.assert_allclose(exported.predict([picture])["mask"], loaded.predict([picture])["mask"], atol=1e-3)
 
 
 def test_classes_in_another_order_begin_anew_and_the_same_ones_do_not(tmp_path, caplog):
