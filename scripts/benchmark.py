@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 GROUPS = ("conv", "kprpe", "vit")
 RECORDED = {
     "cpu": ("metrics", "memory", "inference", "data", "backbones", "heads", "parsing", "ijbc"),
-    "cuda": ("memory", "heads", "inference", "backbones", "parsing"),
+    "cuda": ("memory", "heads", "inference", "step", "backbones", "parsing"),
 }
 """What ``record`` measures, the quickest first."""
 ALIKE = ("metrics", "data", "ijbc")
@@ -425,7 +425,9 @@ def arguments() -> argparse.ArgumentParser:
 
     command = commands.add_parser("record", help="all of these by their defaults, into a file that grows")
     command.add_argument("--out", required=True, metavar="CSV", help="such as docs/benchmarks/h100.csv; added to")
-    command.add_argument("--only", nargs="+", metavar="WHAT", choices=RECORDED["cpu"], help="some of them")
+    command.add_argument(
+        "--only", nargs="+", metavar="WHAT", choices=sorted({*RECORDED["cpu"], *RECORDED["cuda"]}), help="some"
+    )
     command.add_argument("--bound", type=whole(1), default=600, help="seconds that each may take (default: 600)")
     command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     command.set_defaults(run=record)

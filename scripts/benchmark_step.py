@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from benchmark_tools import machine, timed
+from benchmark_tools import machine, note, timed
 from torch import Tensor, nn
 
 from facetx.backbones import BACKBONES
@@ -114,6 +114,8 @@ def measure(args: argparse.Namespace) -> None:
         first = first or speed
         share = 6 * macs * speed / (rate * 1e12)
         gib = f"{peak / 2**30:7.1f} GiB" if peak else ""
+        note(name, f"ViT-P12S8, CosFace of {args.classes:,}, batch {batch}", args.device, images_per_second=speed,
+             share_of_matrix_rate=share, peak_gib=peak / 2**30, first_step_s=began)  # fmt: skip
         print(
             f"{name:46}{batch:6}{speed:10.0f}{100 * share:7.1f} %{speed / first:9.3f}{gib:>11}{began:10.1f} s",
             flush=True,

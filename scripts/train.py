@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 def main(args: argparse.Namespace) -> int:
     from facetx.config import load_settings
-    from facetx.processes import is_first, joined
 
     settings = load_settings(args.config, args.overrides, args.plugins)
+    from facetx.processes import is_first, joined  # PyTorch, after what a typo ends
+
     with joined(settings.device):
         return train(args, settings, say if is_first() else lambda _: None)
 

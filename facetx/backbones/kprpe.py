@@ -41,7 +41,7 @@ def vit_kprpe_small(
         image_size: Pixels a side, a multiple of ``patch_size``.
         patch_size: Pixels a side.
         embedding_dim: Width of the embedding.
-        flex: Compiled on CUDA, look the bias up within FlexAttention: less memory; see ``facetx.nn.KeypointBias``.
+        flex: Compiled as a whole on CUDA, look the bias up within FlexAttention; see ``facetx.nn.KeypointBias``.
         sizes: Any of the encoder's (``facetx.nn.Encoder``) in place of the authors'.
 
     Returns a model from (B, 3, image_size, image_size) and keypoints (B, 5, 2) in 0..1 to (B, embedding_dim).

@@ -1,4 +1,4 @@
-"""Reads settings, and says everything that is wrong with them at once."""
+"""Reads settings, and says everything that is wrong with them: first with the keys, then with the parts."""
 
 import json
 import typing
@@ -24,7 +24,8 @@ def load_settings(path: str | Path, overrides: Sequence[str] = (), plugins: Sequ
 
     ``plugins`` are modules that the settings get to name beside their own.
 
-    Raises ``ConfigError`` that lists every problem: file, line, key, what was got, what is allowed.
+    Raises ``ConfigError`` that lists every problem, as ``check_settings`` finds them: file, line, key, what was got,
+    what is allowed.
     """
     raw, lines = yaml_file.read(path)
     if not isinstance(raw, dict):
@@ -47,31 +48,35 @@ def add_plugins(raw: dict[str, Any], plugins: Sequence[str]) -> None:
 
 
 def check_settings(raw: dict[str, Any], name: str = "settings", places: dict[Path_, str] | None = None) -> Settings:
-    """Plain values as settings, whose plugins are imported. ``places`` says where each path came from, for messages."""
+    """Plain values as settings, whose plugins are imported. ``places`` says where each path came from, for messages.
+
+    Keys and their values are checked first, and told of alone; then the names of parts, and their arguments.
+    """
     places = places or {}
-    load_installed()
-    if isinstance(plugins := raw.get("plugins", []), list):
-        load_plugins(filter(_is_text, plugins), f"{_place(('plugins',), places, name)}: plugins")
     problems: dict[Path_, str] = {}
-    settings: Settings | None = None
     expanded = _expand(Settings, raw)
     try:
         settings = Settings.model_validate_json(json.dumps(expanded, default=str))
     except ValidationError as error:
         for e in error.errors():
             problems[_as_written(e["loc"], raw)] = _explain(e, _known_keys(Settings, e["loc"]))
+        # Before what takes its time: plugins, and the tables of parts, import PyTorch.
+        _tell(problems, places, name, "names and arguments of parts are looked at when these keys are mended")
+        raise
+    load_installed()
+    load_plugins(settings.plugins, f"{_place(('plugins',), places, name)}: plugins")
     for path, part, source in _parts(Settings, expanded):
         for where, text in _check_part(path, part, source).items():
             problems.setdefault(_as_written(where, raw), text)
-    if problems:
-        listed = sorted(f"{_place(path, places, name)}: {dotted(path)}: {text}" for path, text in problems.items())
-        raise ConfigError("\n".join([f"{len(listed)} problem{'s' * (len(listed) > 1)} in the settings", *listed]))
-    assert settings is not None
+    _tell(problems, places, name)
     return settings
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _tell(problems: dict[Path_, str], places: dict[Path_, str], name: str, more: str = "") -> None:
+    if problems:
+        listed = sorted(f"{_place(path, places, name)}: {dotted(path)}: {text}" for path, text in problems.items())
+        head = f"{len(listed)} problem{'s' * (len(listed) > 1)} in the settings{more and f'; {more}'}"
+        raise ConfigError("\n".join([head, *listed]))
 
 
 def to_yaml(settings: Settings) -> str:

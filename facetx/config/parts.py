@@ -4,7 +4,8 @@ import inspect
 import json
 import typing
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
+from importlib import import_module
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, create_model
@@ -34,13 +35,20 @@ class From:
     """Annotates a part with the table that its name is looked up in.
 
     Args:
-        registry: The table.
+        table: The table's place within facetx, "heads.HEADS". It is imported when a name is looked up in it, and with
+            it PyTorch, so that a key that does not exist is told at once.
         provided: Arguments that the caller of the builder adds itself, so that YAML must not give them.
     """
 
-    def __init__(self, registry: Registry[Any], provided: tuple[str, ...] = ()):
-        self.registry = registry
+    def __init__(self, table: str, provided: tuple[str, ...] = ()):
+        self.table = table
         self.provided = provided
+
+    @cached_property
+    def registry(self) -> Registry[Any]:
+        module, name = self.table.rsplit(".", 1)
+        found: Registry[Any] = getattr(import_module(f"facetx.{module}"), name)
+        return found
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         json_schema = handler.resolve_ref_schema(handler(schema))

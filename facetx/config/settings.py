@@ -4,15 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from facetx.backbones import BACKBONES
 from facetx.config.parts import From, Part, Strict
-from facetx.data import DATASETS
-from facetx.data.samplers import SAMPLERS
-from facetx.data.transforms import TRANSFORMS
-from facetx.evaluators import EVALUATORS
-from facetx.heads import HEADS
-from facetx.optim import OPTIMIZERS, SCHEDULES
-from facetx.tasks import TASKS
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -35,9 +27,9 @@ class InputSettings(Strict):
 class DataSettings(Part):
     """The training set and how batches are made of it."""
 
-    sampler: Annotated[Part, From(SAMPLERS)] = Part(name="shuffled")
+    sampler: Annotated[Part, From("data.samplers.SAMPLERS")] = Part(name="shuffled")
     """Which items make a batch."""
-    transforms: tuple[Annotated[Part, From(TRANSFORMS)], ...] = ()
+    transforms: tuple[Annotated[Part, From("data.transforms.TRANSFORMS")], ...] = ()
     """Augmentations, in order."""
     augment_on: Literal["workers", "device"] = "workers"
     """Who makes them: the processes that read, image by image, or the device, batch by batch, from numbers that the
@@ -163,7 +155,7 @@ class TrainSettings(Strict):
 class EvaluatorSettings(Part):
     """A question to ask during training and at its end."""
 
-    data: Annotated[Part, From(DATASETS)] | None = None
+    data: Annotated[Part, From("data.DATASETS")] | None = None
     """The data set that is asked about, for evaluators that take any; where one gives no size, images are resized to
     the model's."""
     crop: bool | Literal["face"] = False
@@ -185,16 +177,16 @@ class Settings(Strict):
     """Of the initial weights, the data order, augmentation and dropout."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute. "auto" is CUDA where there is one."""
-    task: Annotated[Part, From(TASKS, ("backbone", "data", "head"))] = Part(name="recognition")
+    task: Annotated[Part, From("tasks.TASKS", ("backbone", "data", "head"))] = Part(name="recognition")
     """What is learned."""
-    data: Annotated[DataSettings, From(DATASETS)]
-    model: Annotated[ModelSettings, From(BACKBONES)]
-    head: tuple[Annotated[HeadSettings, From(HEADS, ("embedding_dim", "num_classes"))], ...] = ()
+    data: Annotated[DataSettings, From("data.DATASETS")]
+    model: Annotated[ModelSettings, From("backbones.BACKBONES")]
+    head: tuple[Annotated[HeadSettings, From("heads.HEADS", ("embedding_dim", "num_classes"))], ...] = ()
     """The loss on embeddings, or a list of losses that are summed by weight, for a task that takes a head."""
-    optim: Annotated[OptimSettings, From(OPTIMIZERS)]
-    schedule: Annotated[ScheduleSettings, From(SCHEDULES)] = ScheduleSettings()
+    optim: Annotated[OptimSettings, From("optim.OPTIMIZERS")]
+    schedule: Annotated[ScheduleSettings, From("optim.SCHEDULES")] = ScheduleSettings()
     train: TrainSettings
-    evaluators: tuple[Annotated[EvaluatorSettings, From(EVALUATORS, ("dataset",))], ...] = ()
+    evaluators: tuple[Annotated[EvaluatorSettings, From("evaluators.EVALUATORS", ("dataset",))], ...] = ()
     select: str | None = None
     """The metric that decides which checkpoint is the best, as "<evaluator>/<value>"; higher is better. Choose one on
     a validation split, never on the benchmark that will be reported."""

@@ -166,6 +166,56 @@ def covered(images: Tensor, box: Tensor, value: int) -> Tensor:
     return images.masked_fill((left < x) & (x < right) & (upper < y) & (y < lower), value)
 
 
+COLOR_CHANGES = (
+    *("identity", "brightness", "color", "contrast", "sharpness"),
+    *("posterize", "solarize", "autocontrast", "equalize"),
+)
+"""What ``recolored`` knows, by number."""
+
+
+def recolored(images: Tensor, kind: Tensor, strength: Tensor) -> Tensor:
+    """Images (B, 3, H, W), each changed by one of ``COLOR_CHANGES``, ``kind`` (B,), with its own ``strength`` (B,).
+
+    That is a factor of brightness, color, contrast and sharpness, how many bits "posterize" leaves, and the value from
+    which on "solarize" turns light to dark; the others have none. As Pillow's ImageEnhance and ImageOps.
+    """
+    x, s = images.float(), strength[:, None, None, None]
+    gray = _luma(x)
+    smooth = F.avg_pool2d(x, 3, stride=1) * (9 / 13) + x[..., 1:-1, 1:-1] * (4 / 13)
+    soft = x.clone()
+    soft[..., 1:-1, 1:-1] = smooth
+    least, most = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+    step = 2 ** (8 - s)
+    made = (
+        x,
+        x * s,
+        gray + s * (x - gray),
+        (1 - s) * gray.mean((2, 3), keepdim=True) + s * x,
+        soft + s * (x - soft),
+        (x / step).floor() * step,
+        torch.where(x >= s, 255 - x, x),
+        torch.where(most > least, (x - least) * (255 / (most - least).clamp_min(1)), x),
+        _equalized(images),
+    )
+    out = images
+    for number, change in enumerate(made[1:], start=1):
+        out = torch.where(kind[:, None, None, None] == number, to_uint8(change), out)
+    return out
+
+
+def _equalized(images: Tensor) -> Tensor:
+    """Each channel's values spread so that all are about equally frequent, as Pillow's ``ImageOps.equalize``."""
+    flat = images.flatten(2).long()  # (B, 3, H W)
+    counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.long, device=images.device)
+    counts.scatter_add_(2, flat, torch.ones_like(flat))
+    last = counts.gather(2, flat.amax(2, keepdim=True))
+    step = (flat.shape[2] - last) // 255
+    before = counts.cumsum(2) - counts
+    table = ((before + step // 2) // step.clamp_min(1)).clamp(max=255)
+    found = torch.where(step > 0, table.gather(2, flat), flat)
+    return found.view(images.shape).float()
+
+
 def to_uint8(values: Tensor) -> Tensor:
     """0..255, to the nearest whole number."""
     return (values + 0.5).clamp(0, 255).to(torch.uint8)

@@ -331,6 +331,74 @@ class Cutout(Batched):
         return batched.covered(images, numbers, value=127)
 
 
+class RandAugment(Transform):
+    """Some changes in a row, each drawn from all with equal chances (Cubuk et al., arXiv 1909.13719).
+
+    They are those of ``facetx.data.batched.COLOR_CHANGES``, and turns, shears and moves along x and y.
+
+    Args:
+        changes: How many.
+        magnitude: How strong they are, in 0..10: at 10 turned by 30 degrees, moved by 0.45 of a side, sheared by 0.3,
+            factors of 0.1 or 1.9.
+    """
+
+    MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+
+    def __init__(self, changes: int = 2, magnitude: float = 5.0):
+        if changes < 1 or not 0 <= magnitude <= 10:
+            raise DataError(f"changes must be 1 or more and magnitude in 0..10, got {changes} and {magnitude}")
+        self.changes, self.share = changes, magnitude / 10
+
+    def _drawn(self, size: Size, rng: np.random.Generator) -> tuple[int, float, NDArray[np.float64]]:
+        """One change: the number of a color change, its strength, and the map (2, 3)."""
+        kinds = (*batched.COLOR_CHANGES, *self.MOVES)
+        kind, sign = kinds[rng.integers(len(kinds))], rng.choice([-1.0, 1.0])
+        change = sign * self.share
+        if kind in self.MOVES:
+            return 0, 0.0, self._map(kind, change, size)
+        strength = {"posterize": 8 - round(4 * self.share), "solarize": 256 * (1 - self.share)}.get(
+            kind, 1 + 0.9 * change
+        )
+        return batched.COLOR_CHANGES.index(kind), strength, IDENTITY
+
+    def _map(self, kind: str, change: float, size: Size) -> NDArray[np.float64]:
+        """About the image's middle."""
+        sides = np.array([size[1], size[0]])
+        turn, move = np.eye(2), np.zeros(2)
+        if kind == "rotate":
+            angle = np.deg2rad(30 * change)
+            turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        elif kind.startswith("shear"):
+            turn[(0, 1) if kind == "shear_x" else (1, 0)] = 0.3 * change
+        else:
+            move["xy".index(kind[-1])] = 0.45 * change
+        return np.column_stack([turn, sides / 2 - turn @ (sides / 2) + move * sides])
+
+    def numbers(self, size: Size, rng: np.random.Generator) -> NDArray[np.float32]:
+        drawn = [self._drawn(size, rng) for _ in range(self.changes)]
+        return np.concatenate([[kind, strength, *matrix.ravel()] for kind, strength, matrix in drawn]).astype(
+            np.float32
+        )
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, sides: Sides = NO_SIDES) -> Sample:
+        height, width = sample["image"].shape[:2]
+        for row in self.numbers((height, width), rng).reshape(self.changes, 8):
+            if row[0]:
+                one = torch.from_numpy(np.ascontiguousarray(sample["image"].transpose(2, 0, 1)))[None]
+                found = batched.recolored(one, *torch.from_numpy(row[:2])[:, None])[0].permute(1, 2, 0).numpy()
+                sample = {**sample, "image": np.ascontiguousarray(found)}
+            elif not np.array_equal(matrix := row[2:].reshape(2, 3), IDENTITY):
+                sample = moved(sample, Map(matrix.astype(np.float64), (height, width), (height, width)), sides)
+        return sample
+
+    def of_batch(self, batch: Mapping[str, Tensor], numbers: Tensor, sides: Sides = NO_SIDES) -> dict[str, Tensor]:
+        out, size = dict(batch), (batch["image"].shape[2], batch["image"].shape[3])
+        for row in numbers.split(8, dim=1):
+            out = batched.moved(out, row[:, 2:].reshape(-1, 2, 3), size, sides)
+            out["image"] = batched.recolored(out["image"], row[:, 0], row[:, 1])
+        return out
+
+
 def _share(name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise DataError(f"{name} must be in 0..1, got {value}")
@@ -349,6 +417,7 @@ TRANSFORMS: Registry[Callable[..., Transform]] = Registry(
         "blur": Blur,
         "low_resolution": LowResolution,
         "cutout": Cutout,
+        "rand_augment": RandAugment,
         "resize": Resize,
     },
     base=Transform,

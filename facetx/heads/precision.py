@@ -1,13 +1,13 @@
 """True float32 for the losses, whatever the backbone is computed in."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from facetx.nn.memory import without_autocast
+from facetx.nn.memory import no_autocast
 
 
 @contextmanager
@@ -24,18 +24,13 @@ def true_float32(device: torch.device) -> Iterator[None]:
     overall = _matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with _no_autocast(device.type):
+        with no_autocast(device.type):
             yield
     finally:
         if overall is not None:
             torch.set_float32_matmul_precision(overall)
         for backend, precision in zip(backends, each):
             backend.fp32_precision = precision
-
-
-def _no_autocast(kind: str) -> AbstractContextManager:
-    """No autocast on that kind of device; "meta" has none, but may stand for one that does."""
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else without_autocast()
 
 
 def _by_backend(module: Any) -> Any:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from facetx.errors import ConfigError, some
+from facetx.nn.memory import no_autocast
 from facetx.processes import count, total
 
 
@@ -24,7 +25,7 @@ class SyncedBatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or count() == 1:
             return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x.device.type):
             values = x.to(torch.promote_types(x.dtype, torch.float32))
             others = [0, *range(2, x.ndim)]
             mean = _AllMean.apply(values.mean(others, keepdim=True))

@@ -95,8 +95,8 @@ class KeypointBias(AttentionBias):
         side: Tokens a side; the grid is square.
         depth, heads: Of the encoder.
         ratio: Offsets up to this many tokens have a bucket each, those beyond share buckets on a log scale.
-        flex: Look the bias up within FlexAttention where the network is compiled on CUDA, so that a layer keeps its
-            table (B, N, heads, 49) and not (B, heads, N, N).
+        flex: Look the bias up within FlexAttention where the network is compiled as a whole on CUDA, so that a layer
+            keeps its table (B, N, heads, 49) and not (B, heads, N, N). Elsewhere it changes nothing.
     """
 
     needs_keypoints = True

@@ -65,14 +65,15 @@ class AsOn(TorchFunctionMode):
 
     Args:
         device: The kind of device that it stands for, "cpu" or "cuda".
-        bf16: Whether bf16 autocast is on there, but for what runs in ``without_autocast``.
+        bf16: Whether bf16 autocast is on there, but for what runs in ``no_autocast``.
+        compiled: Whether the network is compiled: a norm then keeps its input as it came, and no copy in float32.
     """
 
     paused = False
 
-    def __init__(self, device: str, bf16: bool):
+    def __init__(self, device: str, bf16: bool, compiled: bool = False):
         super().__init__()
-        self.cuda, self.bf16 = device == "cuda", bf16
+        self.cuda, self.bf16, self.compiled = device == "cuda", bf16, compiled
         self._cast: dict[int, Tensor] = {}  # a weight is cast once, as autocast does
         self._again: list[nn.Module] = []
 
@@ -110,6 +111,8 @@ class AsOn(TorchFunctionMode):
         if self.bf16 and not AsOn.paused:
             if function in _LOWER:
                 args, kwargs = tree_map_only(Tensor, self._lower, (args, kwargs))
+            elif self.compiled and function is F.layer_norm:
+                return _fused_norm(*args, **kwargs)
             elif self.cuda and function in _FLOAT32:
                 args, kwargs = tree_map_only(Tensor, _float32, (args, kwargs))
         if function is F.scaled_dot_product_attention:
@@ -150,9 +153,20 @@ def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool
     return torch.native_dropout(input, p, True)[0] if training and p else input
 
 
+def _fused_norm(
+    input: Tensor, shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    weight, bias = (None if p is None else p.to(input.dtype) for p in (weight, bias))
+    return F.layer_norm(input, shape, weight, bias, eps).float()
+
+
 @contextmanager
-def without_autocast() -> Iterator[None]:
-    """Inside, an ``AsOn`` leaves float32 as it is."""
+def no_autocast(kind: str) -> Iterator[None]:
+    """Inside, autocast is off on that kind of device; "meta" has none, but an ``AsOn`` may stand for one that does."""
+    if torch.amp.is_autocast_available(kind):
+        with torch.autocast(kind, enabled=False):
+            yield
+        return
     before, AsOn.paused = AsOn.paused, True
     try:
         yield

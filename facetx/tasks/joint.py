@@ -1,13 +1,16 @@
 """Identity and more in one: a backbone, a loss on its embeddings, and another task on the same backbone."""
 
+from collections.abc import Callable
 from typing import Any, TypedDict, Unpack
 
+import torch
 from torch import Tensor
 
 from facetx.data.base import Description
 from facetx.errors import ConfigError
 from facetx.heads import Head
 from facetx.nn.backbone import Backbone
+from facetx.nn.compiled import Compile
 from facetx.tasks.attributes import Attributes, GroupsArg
 from facetx.tasks.attributes import LossName as AttributeLossName
 from facetx.tasks.base import Batch, Task
@@ -147,6 +150,7 @@ class JointParsing(_WithIdentity):
     ):
         other = Parsing(backbone, data, **parsing)
         super().__init__(other, ("decoder", "criterion"), weight, backbone, data, head, margin_warmup_steps)
+        self._network: Callable[..., tuple[Tensor, list[Tensor]]] | None = None  # compiled
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         embeddings, logits = self._seen(batch)
@@ -166,5 +170,11 @@ class JointParsing(_WithIdentity):
         """The embeddings (B, E) and the logits (B, M, H, W)."""
         images = self.backbone.contract(batch["image"])
         points = (batch["keypoints"],) if self.backbone.needs_keypoints else ()
-        embeddings, maps = self.backbone.embedding_and_features(images, *points)
+        embeddings, maps = (self._network or self.backbone.embedding_and_features)(images, *points)
         return embeddings, self.other.decode(maps, images)
+
+    def compile_network(self, how: Compile, backend: str = "inductor") -> None:
+        super().compile_network(how, backend)
+        if how is True:
+            self._network = torch.compile(self.backbone.embedding_and_features, backend=backend, dynamic=False)
+            self.other.decoder.compile(backend=backend, dynamic=False)

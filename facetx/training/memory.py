@@ -56,13 +56,13 @@ def ways_to_fit(run: Run, room: int) -> list[str]:
             ways.append(f"{setting} ({after / 2**30:.1f} GiB)")
             before = after
 
-    for setting, attribute, value in (
-        ("head.args.engine: chunked", "engine", "chunked"),
-        ("model.args.recompute: true", "recompute", True),
+    for setting, attribute, old, new in (
+        ("head.args.engine: chunked", "engine", "full", "chunked"),
+        ("model.args.recompute: true", "recompute", False, True),
     ):
         for module in ghost.modules():
-            if hasattr(module, attribute):
-                setattr(module, attribute, value)
+            if getattr(module, attribute, None) == old:
+                setattr(module, attribute, new)
         tell(setting)
     here = run.settings.train.batch_size // count()
     while before > room and accumulate < here:
@@ -97,7 +97,7 @@ def _foretell(run: Run, ghost: Task, accumulate: int) -> Foretold:
 
 
 def _step_bytes(run: Run, ghost: Task, size: int, whole: bool = True) -> int:
-    device = AsOn(run.device.type, run.precision == "bf16")
+    device = AsOn(run.device.type, run.precision == "bf16", compiled=bool(run.settings.train.compile))
     with torch.random.fork_rng(devices=[]), Held() as held, device:
         batch = {name: torch.empty(size, *shape, dtype=dtype, device="meta") for name, shape, dtype in _fields(run)}
         loss = ghost(batch)["loss"] if whole else ghost.embed(batch).sum()

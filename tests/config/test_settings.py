@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,12 +88,32 @@ def test_what_is_wrong_is_named(tmp_path, case):
     assert words in matching[0]
 
 
-def test_all_problems_are_told_at_once(tmp_path):
+def test_all_problems_are_told_at_once_those_of_keys_first(tmp_path):
     text = GOOD.replace("lr: 1e-3", "lr: fast").replace("head: cosface", "head: cosfase").replace("steps:", "stepz:")
-    with pytest.raises(ConfigError, match="^3 problems in the settings") as caught:
+    first = "^2 problems in the settings; names and arguments of parts are looked at when these keys are mended\n"
+    with pytest.raises(ConfigError, match=first) as caught:
         load_settings(write(tmp_path, text))
-    for key in ("optim.lr", "head.name", "train.stepz"):
+    for key in ("optim.lr", "train.stepz"):
         assert key in str(caught.value)
+    text = GOOD.replace("head: cosface", "head: cosfase").replace("root: somewhere", "rooot: somewhere")
+    with pytest.raises(ConfigError, match="^3 problems in the settings\n") as caught:
+        load_settings(write(tmp_path, text))
+    for key in ("head.name", "data.args.rooot", "data.args.root: is required"):
+        assert key in str(caught.value)
+
+
+def test_a_wrong_key_is_told_without_pytorch(tmp_path):
+    write(tmp_path, GOOD.replace("lr: 1e-3", "lrr: 1e-3"))
+    code = f"""
+import sys
+from facetx.config import load_settings
+from facetx.errors import ConfigError
+try:
+    load_settings({str(tmp_path / "test.yaml")!r})
+except ConfigError as error:
+    print("did you mean 'lr'" in str(error), "torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True False\n"
 
 
 def test_a_head_with_a_wrong_key_is_told(tmp_path):
@@ -264,7 +286,8 @@ def test_what_an_override_replaces_is_not_where_its_mistakes_are(tmp_path, overr
     text = GOOD.replace(
         "{root: somewhere}", "{root: somewhere}\n  transforms: [flip, {name: shift, args: {pixels: 2}}]"
     )
-    text = text.replace("head: cosface", "head:\n  weigth: 2.0\n  name: cosface\n  args: {margin: 0.2}")
+    weight = "weigth" if "weigth" in words else "weight"
+    text = text.replace("head: cosface", f"head:\n  {weight}: 2.0\n  name: cosface\n  args: {{margin: 0.2}}")
     text += "evaluators:\n  - {name: lfw, args: {root: somewhere, pairs: somewhere}}\n"
     path = write(tmp_path, text)
     with pytest.raises(ConfigError) as caught:

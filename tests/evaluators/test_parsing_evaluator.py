@@ -223,14 +223,14 @@ def test_the_answers_of_the_worst_images_are_kept_and_no_more():
     assert all((mask == item % 255).all() for item, mask in kept.masks.items())
 
 
-def test_the_data_is_opened_at_its_own_size():
+def test_the_data_is_opened_at_its_own_size(small):
     assert data_size("parsing", 64) is None
     assert data_size("pairs", 64) == 64
     faces = {"name": "synthetic_faces", "args": {"identities": 2, "images_per_identity": 2, "size": 80}}
     part = EvaluatorSettings.model_validate({"name": "parsing", "data": faces})
     assert evaluator_of(part, 32).dataset[0]["mask"].shape == (80, 80)
     with pytest.raises(ConfigError, match="tolerence"):
-        check_settings({"evaluators": [{"name": "parsing", "data": faces, "args": {"tolerence": 1}}]})
+        check_settings({**small, "evaluators": [{"name": "parsing", "data": faces, "args": {"tolerence": 1}}]})
 
 
 def test_published_figures_stand_beside_the_sets_that_they_are_of():

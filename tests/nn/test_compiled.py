@@ -13,6 +13,7 @@ from torch._dynamo.utils import counters
 from facetx.backbones import BACKBONES
 from facetx.data.base import Description
 from facetx.errors import ConfigError
+from facetx.heads import HEADS
 from facetx.nn.compiled import KEPT_IN, compile_network, is_compiled, repeated_blocks
 from facetx.tasks import TASKS
 
@@ -87,15 +88,18 @@ def test_what_the_compiler_makes_is_kept_where_the_user_says_or_in_the_users_cac
     assert os.environ[KEPT_IN] == str(tmp_path / "cache/facetx/compiled")
 
 
+@pytest.mark.parametrize("name", ["parsing", "joint_parsing"])
 @pytest.mark.parametrize("how", [True, "blocks"])
-def test_a_dense_task_has_the_way_to_its_maps_compiled(how):
+def test_a_dense_task_has_the_way_to_its_maps_compiled(how, name):
     backbone = BACKBONES.create("vit_p8s8_tiny", depth=2, **TINY)
-    task = TASKS.create("parsing", backbone=backbone, data=Description(1, (), ("background", "skin")), width=8).eval()
+    head = {"head": HEADS.create("cosface", embedding_dim=16, num_classes=3)} if name == "joint_parsing" else {}
+    data = Description(3, (), ("background", "skin"))
+    task = TASKS.create(name, backbone=backbone, data=data, width=8, **head).eval()
     plain = copied(task)
     task.compile_network(how, backend="aot_eager")
-    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    images = {"image": torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)}
     with torch.no_grad():
-        torch.testing.assert_close(task.logits({"image": images}), plain.logits({"image": images}))
+        torch.testing.assert_close(task.predict(images)["mask"], plain.predict(images)["mask"])
     assert graphs() == (2 if how is True else 1)
     assert task.state_dict().keys() == plain.state_dict().keys()
 

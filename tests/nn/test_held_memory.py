@@ -95,6 +95,18 @@ def test_autocast_of_cuda_is_followed_but_not_into_heads():
         assert (x @ x.T).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize(("compiled", "copies"), [(False, 1), (True, 0)])
+def test_a_compiled_norm_keeps_its_input_as_it_came(compiled, copies):
+    norm = without_values(nn.LayerNorm(64))
+    with Held() as held, AsOn("cuda", bf16=True, compiled=compiled):
+        x = torch.empty(1000, 64, dtype=torch.bfloat16, device="meta", requires_grad=True)
+        before = held.now
+        out = norm(x)
+        assert out.dtype == torch.float32
+        kept = held.now - before - out.nbytes
+    assert kept == pytest.approx(copies * 1000 * 64 * 4, abs=9000)  # and two numbers a row
+
+
 @pytest.mark.parametrize("name", HEADS.names())
 def test_every_head_can_be_counted(name):
     ghost = without_values(HEADS.create(name, embedding_dim=8, num_classes=20)).train()

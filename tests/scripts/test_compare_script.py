@@ -42,10 +42,12 @@ def test_it_prints_the_table_and_trains_nothing_twice(command, tmp_path):
 
 
 def test_mistakes_are_told_before_anything_is_written(command, tmp_path):
-    told = run(with_overrides(command, "optim.rate=1", "variants.fast.model.args.depht=2"))
+    told = run(with_overrides(command, "optim.rate=1", "variants.fast.train.stepz=2"))
     assert told.returncode == 2
     assert told.stderr.startswith("error: 2 problems in the settings\n")
     assert "command line (optim.rate=1): optim.rate: unknown key" in told.stderr
+    assert "did you mean 'steps'?" in told.stderr
+    told = run(with_overrides(command, "variants.fast.model.args.depht=2"))
     assert "did you mean 'depth'?" in told.stderr
     refused = run([*with_overrides(command, "variants.fast.model.args.image_size=33"), "--dry-run"])
     assert refused.returncode == 2

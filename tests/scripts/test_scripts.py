@@ -85,7 +85,8 @@ def test_a_mistake_exits_with_2_and_no_traceback_unless_asked_for(config, tmp_pa
     wrong = ["--config", config, "--run-dir", tmp_path / "run", "optim.rate=1"]
     told = script("train.py", *wrong)
     assert told.returncode == 2
-    assert told.stderr.startswith("error: 1 problem in the settings\ncommand line (optim.rate=1): optim.rate: unknown")
+    assert told.stderr.startswith("error: 1 problem in the settings; ")
+    assert "\ncommand line (optim.rate=1): optim.rate: unknown" in told.stderr
     assert "Traceback" not in told.stderr
     assert "Traceback" in script("train.py", *wrong, "--debug").stderr
     assert not (tmp_path / "run").exists()
@@ -117,13 +118,12 @@ def test_a_dry_run_prints_the_cost_and_writes_nothing(config, tmp_path):
 
 
 @pytest.mark.parametrize("key", [None, "optim.lrr=1"])
-def test_a_dry_run_and_a_typo_do_not_import_the_compiler(config, key):
+def test_a_dry_run_imports_no_compiler_and_a_typo_no_pytorch(config, key):
     command = [sys.executable, "-X", "importtime", str(ROOT / "scripts/train.py"), "--config", str(config), "--dry-run"]
     done = subprocess.run([*command, *([key] if key else [])], capture_output=True, text=True, check=False)
     assert done.returncode == (2 if key == "optim.lrr=1" else 0)
-    assert " torch\n" in done.stderr
     assert " torch._dynamo.symbolic_convert\n" not in done.stderr
-    assert (" facetx.training\n" in done.stderr) == (done.returncode == 0)
+    assert (" torch\n" in done.stderr) == (done.returncode == 0)
 
 
 def test_help_is_quick():
