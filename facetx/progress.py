@@ -27,7 +27,7 @@ def progress(total: int, what: str, unit: str = "images") -> Iterator[Callable[[
         what: Is done, in a word or two.
         unit: Of what.
     """
-    if log.isEnabledFor(logging.INFO) and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+    if log.isEnabledFor(logging.WARNING) and (sys.stderr.isatty() or "ipykernel" in sys.modules):
         from tqdm import tqdm
 
         with tqdm(

@@ -27,6 +27,19 @@ PAIRS = {"sampler": {"name": "identities", "args": {"images": 2}}}
 
 
 @pytest.fixture(autouse=True)
+def _own_parts(monkeypatch):
+    """They are known here alone; other tests list all parts."""
+    for table, part in (
+        (facetx.BACKBONES, normed),
+        (facetx.DATASETS, half_known),
+        (facetx.DATASETS, with_a_broken_file),
+        (facetx.TASKS, with_a_rest),
+    ):
+        monkeypatch.setattr(table, "_table", dict(table._table))
+        table.register(part)
+
+
+@pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
     monkeypatch.setattr("facetx.training.run.write_pictures", lambda *_: None)
 
@@ -97,7 +110,6 @@ TASKS = {
 }
 
 
-@facetx.DATASETS.register
 class half_known(facetx.FaceDataset):
     """Synthetic faces, of which the more attributes are not known the later they come."""
 
@@ -119,7 +131,6 @@ NORMS = {
 }
 
 
-@facetx.BACKBONES.register
 class normed(facetx.Backbone):
     """Two layers with batch norm, of maps and of vectors."""
 
@@ -232,7 +243,6 @@ def test_four_processes_train_as_one_and_a_bad_step_of_one_is_none_for_all(tiny,
     assert rows_without_time(tmp_path / "four")[-1]["train/skipped"] == 1
 
 
-@facetx.TASKS.register
 class with_a_rest(facetx.Task):
     """Has weights that its loss leaves out, and does not say so."""
 
@@ -274,7 +284,6 @@ def test_all_must_have_the_same(tiny, tmp_path, what):
     assert in_processes(2, work) == [0, 0]
 
 
-@facetx.DATASETS.register
 class with_a_broken_file(half_known):
     """The last image cannot be read, and there is no other one of its identity."""
 
