@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import pickle
 import runpy
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,11 @@ from facetx.data.sample import Map, moved
 from facetx.nn.backbone import Backbone
 from facetx.tasks import Task
 from facetx.training import start_run
+
+# A shell that starts the tests in the background, or nohup, has them ignore these signals, and all that they start.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 
 class Blocks(Backbone):

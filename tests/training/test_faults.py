@@ -165,14 +165,14 @@ def test_a_worker_that_is_killed_ends_the_run_with_a_checkpoint_and_its_own_word
     def kill():
         os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
 
-    monkeypatch.setattr(loop, "training_step", at_step(1, kill))
     raw = with_(small, data={"workers": 1})
     words = "a loader worker was killed by the system, probably out of memory; lower data.workers"
-    with pytest.raises(WorkerError, match=words):
-        run(raw, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "training_step", at_step(1, kill))
+        with pytest.raises(WorkerError, match=words):
+            run(raw, tmp_path / "run")
     checkpoint = find_checkpoint(tmp_path / "run", state=True)
     assert 2 <= checkpoint.step < 12
-    monkeypatch.undo()
     run(small, tmp_path / "run")
     assert rows_without_time(straight(small)) == rows_without_time(tmp_path / "run")
 
