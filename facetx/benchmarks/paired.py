@@ -55,7 +55,7 @@ class Comparison:
             f"McNemar, exact: A alone is right on {test.only_a} pairs, B alone on {test.only_b}; p = {test.p:.3g}: "
             f"{_verdict(test.p)} at the 5 % level."
         )
-        return "\n".join([self.table().text(), "", words, *(f"note: {note}" for note in self.notes)])
+        return _text(self.table(), words, self.notes)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class ParsingComparison:
             f"Sign test: A has the higher F1 on {test.only_a} images, B on {test.only_b}; p = {test.p:.3g}: "
             f"{_verdict(test.p)} at the 5 % level."
         )
-        return "\n".join([self.table().text(), "", words, *(f"note: {note}" for note in self.notes)])
+        return _text(self.table(), words, self.notes)
 
 
 def mismatches(a: Receipt, b: Receipt) -> list[str]:
@@ -175,6 +175,11 @@ def _differ(name: str, a: Any, b: Any) -> str:
         return f"{name}: of {', '.join(sorted(k for k in {*a, *b} if a.get(k) != b.get(k)))}"
     shown = (f"{v[:12]}..." if isinstance(v, str) and len(v) == 64 else str(v) for v in (a, b))
     return f"{name}: {' and '.join(shown)}"
+
+
+def _text(table: Table, words: str, notes: list[str]) -> str:
+    """A comparison for a terminal."""
+    return "\n".join([table.text(), "", words, *(f"note: {note}" for note in notes)])
 
 
 def _row(name: str, found: Bootstrapped) -> tuple[str, ...]:

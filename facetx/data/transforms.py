@@ -47,7 +47,7 @@ class Transform(ABC):
 
     def of_batch(self, batch: Mapping[str, Tensor], numbers: Tensor, sides: Sides = NO_SIDES) -> dict[str, Tensor]:
         """A batch, on any device, with each image changed by its ``numbers`` (B, K)."""
-        raise NotImplementedError
+        raise AssertionError("a transform that gives numbers implements of_batch")
 
     def gives(self, size: Size) -> Size:
         """The size of what becomes of an image of this size."""

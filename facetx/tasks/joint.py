@@ -169,10 +169,10 @@ class JointParsing(_WithIdentity):
 
     def _seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The embeddings (B, E) and the logits (B, M, H, W)."""
-        images = self.backbone.contract(batch["image"])
-        points = (batch["keypoints"],) if self.backbone.needs_keypoints else ()
-        embeddings, maps = (self._network or self.backbone.embedding_and_features)(images, *points)
-        return embeddings, self.other.decode(maps, images)
+        seen: tuple[Tensor, Tensor] = self.other.embedding_and_logits(
+            batch, self._network or self.backbone.embedding_and_features
+        )
+        return seen
 
     def compile_network(self, how: Compile, backend: str = "inductor") -> None:
         super().compile_network(how, backend)

@@ -101,10 +101,17 @@ class Parsing(Task):
         """ "mask": logits, in the order of ``mask_classes``; and "embedding" where identities were learned beside."""
         if not self.embeds:
             return {"mask": self.logits(batch)}
+        embedding, mask = self.embedding_and_logits(batch, self.backbone.embedding_and_features)
+        return {"embedding": embedding, "mask": mask}
+
+    def embedding_and_logits(
+        self, batch: Batch, network: Callable[..., tuple[Tensor, list[Tensor]]]
+    ) -> tuple[Tensor, Tensor]:
+        """The embeddings (B, E) and the logits (B, M, H, W), by one pass of ``network``, compiled or not."""
         images = self.backbone.contract(batch["image"])
         points = (batch["keypoints"],) if self.backbone.needs_keypoints else ()
-        embedding, maps = self.backbone.embedding_and_features(images, *points)
-        return {"embedding": embedding, "mask": self.decode(maps, images)}
+        embeddings, maps = network(images, *points)
+        return embeddings, self.decode(maps, images)
 
     def published(self) -> nn.Module:
         return self

@@ -1,6 +1,7 @@
 """Images with masks, the class of each pixel, in any folders: one index mask an image."""
 
 import os
+from abc import abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,9 @@ class MaskFiles(ImageFiles):
         super().__init__(paths, name, size, keypoints)
         self.namespace = namespace
 
+    @abstractmethod
     def mask(self, index: int) -> NDArray[np.uint8]:
         """The mask (H, W) of item ``index``, as large as its file. Raises ``DataError`` that names the file."""
-        raise NotImplementedError
 
     def __getitem__(self, index: int) -> Sample:
         image, mask = read_image(self.paths[index]), self.mask(index)
