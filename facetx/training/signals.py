@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 from facetx.data.workers import SIGNALS
-from facetx.processes import agreed
+from facetx.processes import agreed, count
 
 log = logging.getLogger("facetx")
 
@@ -69,6 +69,10 @@ def caught_signals() -> Iterator[Caught]:
     previous: dict[int, Any] = {number: signal.signal(number, note) for number in heard}
     try:
         yield caught
+    except BaseException:
+        if count() > 1:  # where another process is lost, torchrun's signal comes before this one has told so
+            previous[signal.SIGTERM] = signal.SIG_IGN
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
