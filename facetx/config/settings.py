@@ -24,11 +24,28 @@ class InputSettings(Strict):
     images against; another name, such as "celeba" for CelebA's own crops, is noted and held against nothing."""
 
 
+class BesideSettings(Part):
+    """A further data set to train on."""
+
+    crop: bool | Literal["face"] = False
+    """As data.crop, for this data set."""
+    identities: bool = True
+    """As data.identities, for this data set."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Of the images of each batch."""
+
+
 class DataSettings(Part):
     """The training set and how batches are made of it."""
 
+    beside: tuple[Annotated[BesideSettings, From("data.DATASETS")], ...] = ()
+    """More data sets, whose images come in the same batches, so that one task may learn one thing of each: identities
+    of one and attributes of another, in the task joint. What a set does not know of its images counts for nothing.
+    Epochs are passes over the first set; the others begin anew where they end."""
+    identities: bool = True
+    """Whether its identities are to be learned; else they count as unknown, beside a set whose identities are."""
     sampler: Annotated[Part, From("data.samplers.SAMPLERS")] = Part(name="shuffled")
-    """Which items make a batch."""
+    """Which items make a batch; of several data sets, which of each."""
     transforms: tuple[Annotated[Part, From("data.transforms.TRANSFORMS")], ...] = ()
     """Augmentations, in order."""
     augment_on: Literal["workers", "device"] = "workers"

@@ -27,12 +27,14 @@ class Description:
         attributes: (A,) names of the attributes, in the order of the field ``attributes``.
         mask_classes: (M,) names of the classes of the field ``mask``, by their index.
         mask_colors: (M,) the color that each is shown in; red, green and blue, 0 to 255.
+        some_unknown: Whether there are images whose identity is not known; their label is -1.
     """
 
     num_classes: int
     attributes: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
     mask_colors: tuple[Color, ...] = ()
+    some_unknown: bool = False
 
 
 class FaceDataset(ABC):
@@ -68,6 +70,11 @@ class FaceDataset(ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def parts(self) -> Sequence["FaceDataset"]:
+        """The data sets that it is made of, each with names of its own."""
+        return (self,)
 
     @abstractmethod
     def __getitem__(self, index: int, /) -> Sample:
@@ -148,6 +155,13 @@ class Wrapped(FaceDataset):
         self.namespace, self.keys_are_files = dataset.namespace, dataset.keys_are_files
         self.attribute_names = dataset.attribute_names
         self.mask_classes, self.mask_colors = dataset.mask_classes, dataset.mask_colors
+
+    @property
+    def parts(self) -> Sequence[FaceDataset]:
+        return self.dataset.parts
+
+    def description(self) -> Description:
+        return self.dataset.description()
 
     def describe(self, index: int) -> str:
         return self.dataset.describe(index)

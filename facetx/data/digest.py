@@ -5,7 +5,7 @@ what two data sets share.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,11 +71,18 @@ def overlap(a: FaceDataset, b: FaceDataset) -> Overlap:
     In one namespace names are taken at their word. Elsewhere an image is the same where its file has the same name,
     ``identity/file``, and the same size; where the size is not known, or the name is made of digits alone, which many
     sets count their people with, the file's bytes decide if both have them, else the name if it has a letter. Labels
-    that are numbers of one file alone are never compared with another's.
+    that are numbers of one file alone are never compared with another's. Of sets made of several, each is compared.
     """
+    if len(a.parts) > 1 or len(b.parts) > 1:
+        return _total([overlap(one, other) for one in a.parts for other in b.parts])
     if a.namespace is not None and a.namespace == b.namespace:
         return _by_names(a, b)
     return _by_files(a, b) if a.keys_are_files and b.keys_are_files else NOTHING
+
+
+def _total(found: Sequence[Overlap]) -> Overlap:
+    examples = tuple(example for one in found for example in one.examples)
+    return Overlap(sum(o.identities for o in found), sum(o.images for o in found), examples[:SHOWN])
 
 
 def _by_names(a: FaceDataset, b: FaceDataset) -> Overlap:

@@ -5,6 +5,7 @@ of a loader needs saving. A resumed run starts its loader at its step and gets t
 had, with any number of workers.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -31,7 +32,20 @@ AHEAD = 4
 """Batches that each worker has ready."""
 
 
-class StepSampler(Sampler[list[tuple[int, int]]]):
+class Batches(Sampler[list[tuple[int, int]]], ABC):
+    """The (epoch, index) pairs of each batch, or of one process's part of it.
+
+    Attributes:
+        size: Pairs a batch.
+    """
+
+    size: int
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+
+class StepSampler(Batches):
     """Yields the (epoch, index) pairs of each batch from step ``start`` to ``stop``, across epochs.
 
     Of each batch it yields part ``part`` of ``parts`` equal ones, for one of several processes.
@@ -189,7 +203,7 @@ class TrainingItems(Dataset[Sample]):
         raise DataError(f"identity {self.dataset.labels[index]} has no readable image: {unreadable[index]}")
 
 
-def training_loader(items: TrainingItems, sampler: StepSampler, workers: int, pin_memory: bool) -> DataLoader[Batch]:
+def training_loader(items: TrainingItems, sampler: Batches, workers: int, pin_memory: bool) -> DataLoader[Batch]:
     """The batches of ``sampler``, read by ``workers`` processes (0: in this one).
 
     Raises ``DataError`` where the memory that processes share has no room for them.

@@ -22,6 +22,7 @@ class Task(nn.Module, ABC):
 
     Attributes:
         backbone: Images -> embeddings.
+        takes_unknown: Whether the batch's "label" may be -1, the identity that is not known.
         leaves_out: Whether ``forward`` uses a part of the weights alone, as a task of feature maps does.
         attribute_names: (A,) of the output "attributes", in its order; none where it predicts no attributes.
         class_parts: How the names of published parameters begin that have an entry for each of ``mask_classes``.
@@ -29,6 +30,7 @@ class Task(nn.Module, ABC):
     """
 
     backbone: Backbone
+    takes_unknown: bool = False
     leaves_out: bool = False
     attribute_names: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()

@@ -45,7 +45,12 @@ class _WithIdentity(Recognition):
         parts: Names of its parts, which become this one's under the same names.
         weight: Of its loss; that of identities counts once.
         backbone, data, head, margin_warmup_steps: Of ``Recognition``.
+
+    Images whose identity is not known (label -1) count for nothing in the loss of identities, which is the mean over
+    the others of a batch.
     """
+
+    takes_unknown = True
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class _WithIdentity(Recognition):
         if weight <= 0:
             raise ConfigError(f"weight must be above 0, got {weight}; for identities alone take the task recognition")
         self.weight = weight
+        self.some_unknown = data.some_unknown
         for name in parts:
             self.add_module(name, other.get_submodule(name))
         self.attribute_names = other.attribute_names
@@ -82,7 +88,11 @@ class _WithIdentity(Recognition):
 
     def both(self, embeddings: Tensor, batch: Batch, name: str, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """ "loss" of identities and of the other task, ``found``, and what each says beside."""
-        of_identities = self.head(embeddings, batch["label"])
+        labels = batch["label"]
+        if self.some_unknown:  # what is picked by value has a size that the host has to wait for
+            known = labels >= 0
+            embeddings, labels = embeddings[known], labels[known]
+        of_identities = self.head(embeddings, labels)
         return {
             **of_identities,
             **{f"{name}/{key}": value.detach() for key, value in found.items()},

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -16,13 +17,14 @@ from facetx.checkpoints.backbone import build_backbone
 from facetx.checkpoints.format import Checkpoint
 from facetx.checkpoints.task import build_task, start_task_from
 from facetx.config import Settings, create
-from facetx.config.dataset import open_dataset
+from facetx.config.dataset import open_dataset, open_training_set
 from facetx.config.parts import check_args
 from facetx.config.settings import EvaluatorSettings
 from facetx.data.base import FaceDataset
 from facetx.data.batched import MOVED, STILL
 from facetx.data.digest import NOTHING, overlap
-from facetx.data.loader import StepSampler, TrainingItems
+from facetx.data.joined import UNKNOWN, Joined, Member, Together
+from facetx.data.loader import Batches, StepSampler, TrainingItems
 from facetx.data.samplers import SAMPLERS
 from facetx.data.transforms import TRANSFORMS
 from facetx.errors import ConfigError, DataError, some
@@ -84,12 +86,18 @@ class Run:
         """Of the training set."""
         return self.dataset.digest()
 
-    def sampler(self, start: int) -> StepSampler:
+    def sampler(self, start: int) -> Batches:
         """The batches from step ``start`` to the end."""
         s = self.settings
-        order = create(SAMPLERS, s.data.sampler)
         part = rank(), count()
-        return StepSampler(order, self.dataset.labels, s.train.batch_size, s.seed, start, self.total_steps, *part)
+        if not isinstance(self.dataset, Joined):
+            order = create(SAMPLERS, s.data.sampler)
+            return StepSampler(order, self.dataset.labels, s.train.batch_size, s.seed, start, self.total_steps, *part)
+        members = [
+            StepSampler(create(SAMPLERS, s.data.sampler), m.dataset.labels, m.each, s.seed + n, start, self.total_steps)
+            for n, m in enumerate(self.dataset.members)
+        ]
+        return Together(members, self.dataset.starts, *part)
 
 
 def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
@@ -103,9 +111,10 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     backbone = build_backbone(settings.model, start_from.meta.input if start_from else None)
     transforms = [create(TRANSFORMS, t) for t in settings.data.transforms]
     sized = any(transform.sets_size for transform in transforms)
-    dataset = open_dataset(settings.data, None if sized else backbone.contract.size, settings.data.crop)
-    check_labels(dataset)
+    size = None if sized else backbone.contract.size
+    dataset = open_training_set(settings.data, size, settings.train.batch_size)
     task = build_task(settings.task, settings.head, backbone, dataset.description(), settings.model.freeze)
+    check_labels(dataset, task)
     if settings.model.init_from is not None and start_from is None:
         start_task_from(task, settings.model.init_from)
     check_parts_are_independent(task)
@@ -150,11 +159,14 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     groups = parameter_groups(task, settings.optim.weight_decay, rates)
     split = parameters_here(groups)
     optimizer = create(OPTIMIZERS, settings.optim)(groups, lr=settings.optim.lr)
+    members = dataset.members if isinstance(dataset, Joined) else [Member(dataset, settings.train.batch_size)]
     order = create(SAMPLERS, settings.data.sampler)
-    steps_per_epoch = order.steps(dataset.labels, settings.train.batch_size)
+    steps_per_epoch = order.steps(members[0].dataset.labels, members[0].each)
     if task.needs_pairs:
-        first = islice(order.epoch(dataset.labels, settings.train.batch_size, settings.seed, 0), 20)
-        check_pairs(dataset.labels[np.stack(list(first))], task, settings)
+        for member in (member for member in members if member.identities):
+            order = create(SAMPLERS, settings.data.sampler)
+            first = islice(order.epoch(member.dataset.labels, member.each, settings.seed, 0), 20)
+            check_pairs(member.dataset.labels[np.stack(list(first))], task, settings)
     total = settings.train.steps or math.ceil((settings.train.epochs or 0) * steps_per_epoch)
     if settings.schedule.warmup_steps >= total:
         raise ConfigError(
@@ -166,6 +178,7 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     if settings.train.head_first_steps and not besides:
         raise ConfigError("train.head_first_steps: no head here has weights that could be trained first; set it to 0")
     check_parts(settings.train.batch_size, settings.optim.accumulate)
+    check_shares(members, settings.optim.accumulate)
     note_batch_norm(task, settings.train.batch_size, settings.optim.accumulate)
     return Run(
         settings=settings,
@@ -205,6 +218,18 @@ def check_parts(batch_size: int, accumulate: int) -> None:
         raise ConfigError(f"optim.accumulate: {accumulate} does not divide train.batch_size {batch_size}{each}")
 
 
+def check_shares(members: Sequence[Member], accumulate: int) -> None:
+    """Raises ``ConfigError`` where the parts of a batch would not have equally many images of each data set."""
+    parts = accumulate * count()
+    for member in members:
+        if member.each % parts:
+            raise ConfigError(
+                f"data.beside: {member.each} images of a batch are of {member.dataset.name}, and its {parts} parts "
+                "(optim.accumulate x processes) cannot have equally many of them; choose train.batch_size and share so "
+                f"that {parts} divides the images of each set"
+            )
+
+
 def evaluator_of(part: EvaluatorSettings, size: int) -> Evaluator:
     """An evaluator and its data set, both of the model's size unless their arguments say another, or the evaluator
     takes images of their own size."""
@@ -231,9 +256,20 @@ def check_augmentation(items: TrainingItems, task: Task) -> None:
     assert len(items.widths) == len(items.transforms)  # each knows batches, or has said so
 
 
-def check_labels(dataset: Any) -> None:
-    """Raises ``DataError`` for a data set whose labels are not classes from 0 to ``num_classes - 1``."""
+def check_labels(dataset: FaceDataset, task: Task) -> None:
+    """Raises ``DataError`` for a data set whose labels are not classes from 0 to ``num_classes - 1``, and
+    ``ConfigError`` where a task has no use for those that are unknown."""
     low, high = int(dataset.labels.min()), int(dataset.labels.max())
+    if dataset.description().some_unknown and low == UNKNOWN:
+        if "label" not in task.needs:
+            return
+        if high == UNKNOWN or not task.takes_unknown:
+            raise ConfigError(
+                f"data.identities: the identities of {dataset.name} are unknown in part or altogether, and this task "
+                "learns them; take out identities: false, or put a set whose identities are learned beside it and take "
+                "a task that learns more than identities, such as joint"
+            )
+        low = 0
     if low < 0 or high >= dataset.num_classes:
         raise DataError(
             f"{dataset.name}: labels run from {low} to {high}, and with {dataset.num_classes} classes they must be "
