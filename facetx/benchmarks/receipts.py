@@ -117,7 +117,7 @@ def precision_of(backbone: Backbone, amp: bool) -> str:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """The ``state_digest`` of a module; of an exported backbone, of the one which it was made of."""
+    """The ``state_digest`` of a module; of an exported model, of the one which it was made of."""
     if isinstance(module, Backbone) and module.origin is not None:
         return module.origin.weights
     return state_digest(module)

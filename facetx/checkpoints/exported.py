@@ -50,7 +50,7 @@ class Facts(BaseModel):
             green and blue.
         license: Of the weights, where it is known.
         source: The run.
-        weights, network: SHA-256 of the backbone, as in receipts.
+        weights, network: SHA-256 of what was exported and of what the backbone computes, as in receipts.
         precision: Of the numbers that it computes in.
         difference: Largest relative difference from PyTorch's outputs that was seen at export; None where the file
             cannot be run on the machine that wrote it.

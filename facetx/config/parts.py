@@ -51,7 +51,6 @@ class From:
         return found
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        json_schema = handler.resolve_ref_schema(handler(schema))
         options = []
         for name in self.registry:
             args = args_model(self.registry[name], self.provided).model_json_schema()
@@ -61,7 +60,7 @@ class From:
         names: dict[str, Any] = {"enum": self.registry.names()}
         if self.registry.prefixes:
             names = {"anyOf": [names, {"type": "string", "pattern": f"^({'|'.join(self.registry.prefixes)}):"}]}
-        own = {**json_schema, "properties": {**json_schema["properties"], "name": names}, "allOf": options}
+        own = {"allOf": [handler(schema), {"properties": {"name": names}}, *options]}
         return {"anyOf": [names, own]}
 
 

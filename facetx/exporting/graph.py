@@ -120,7 +120,7 @@ def _facts(graph: Graph, backbone: Backbone, meta: Mapping[str, Any]) -> Facts:
             seed=settings.get("seed"),
             model=settings.get("model", {}).get("name"),
         ),
-        weights=weights_digest(backbone),
+        weights=weights_digest(graph.model),
         network=network_digest(backbone),
         facetx=facetx.__version__,
         torch=torch.__version__,

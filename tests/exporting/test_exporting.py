@@ -134,7 +134,7 @@ def test_the_file_says_what_it_is_and_nothing_of_the_machine(traits, onnx_file):
         "mask_colors": [[0, 0, 0], [9, 8, 7], [255, 1, 2]],
         "license": "MIT",
         "source": {"name": "traits", "step": 7, "seed": 3, "model": "vit_p8s8_tiny"},
-        "weights": weights_digest(backbone),
+        "weights": weights_digest(traits.model),
         "network": network_digest(backbone),
         "precision": "fp32",
         "facetx": facetx.__version__,
@@ -166,18 +166,22 @@ def test_a_loaded_file_is_a_model_like_the_run(traits, onnx_file):
         facetx.load_model(onnx_file, device="cuda")
 
 
-def test_results_and_receipts_are_those_of_the_run_but_for_what_ran_it(traits, onnx_file):
+def test_results_and_receipts_are_those_of_the_run_but_for_what_ran_it(traits, onnx_file, tmp_path):
     faces = SyntheticFaces(identities=8, images_per_identity=4, size=32)
     evaluator = build_evaluator("pairs", faces, {"folds": 2, "pairs_per_fold": 10})
     exported = facetx.load_model(onnx_file)
     a, b = traits.evaluate(evaluator), exported.evaluate(evaluator)
     np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
     assert a.summary() == pytest.approx(b.summary(), abs=1e-4)
-    first, second = (make_receipt(evaluator, m.backbone, seed=3) for m in (traits, exported))
+    first, second = (make_receipt(evaluator, m.model, seed=3) for m in (traits, exported))
     assert second.versions == {**first.versions, "onnxruntime": onnxruntime.__version__}
     assert dataclasses.replace(second, versions=first.versions) == first
     kept, other = (EmbeddingCache.key(m.backbone, faces, [0, 1], "cpu", True, False) for m in (traits, exported))
-    assert other == {**kept, "runtime": "onnxruntime"}  # so neither is answered with the other's embeddings
+    own = {"runtime": "onnxruntime", "weights": weights_digest(traits.model)}
+    assert other == {**kept, **own}  # so neither is answered with the other's embeddings
+    torch.manual_seed(1)
+    others = FaceModel(Traits(traits.backbone), "cpu", traits.meta)
+    assert export(others, tmp_path / "others.onnx").facts.weights != first.weights  # other heads on one backbone
 
 
 def test_masks_are_those_of_pytorch_and_so_is_what_is_said_of_them(tmp_path):
