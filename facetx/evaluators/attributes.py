@@ -18,10 +18,12 @@ from facetx.data.sample import Sides
 from facetx.errors import ConfigError, DataError, some
 from facetx.evaluators.base import HERE, Evaluator, How, Model, Result
 from facetx.evaluators.prediction import predictions
+from facetx.evaluators.reading import share_of
 from facetx.evaluators.terms import Terms
 from facetx.files import read_file
 from facetx.metrics import attributes as metrics
 from facetx.metrics.attributes import Calibration, Rates
+from facetx.processes import total
 from facetx.tables import Table
 from facetx.tasks import Task
 
@@ -266,15 +268,23 @@ class AttributeEvaluator(Evaluator):
             raise DataError(f"{self.name}: this model predicts no attributes; take one of the task attributes or joint")
         names, mine, ours = shared(theirs, self.dataset)
         sides = torch.from_numpy(Sides.of(Description(0, tuple(theirs))).attributes)
-        logits, labels = [], []
-        for _, batch, views in predictions(model, self.dataset, how, fields=frozenset({"attributes"}), flip=self.flip):
+        logits, labels = torch.zeros(2, len(self.dataset), len(names))
+        places, elsewhere = share_of(len(self.dataset), how.batch_size)
+        for items, batch, views in predictions(
+            model,
+            self.dataset,
+            how,
+            indices=places.tolist(),
+            fields=frozenset({"attributes"}),
+            flip=self.flip,
+        ):
             seen = [views[0]["attributes"], *(view["attributes"][:, sides] for view in views[1:])]
-            logits.append(torch.stack(seen).float().mean(dim=0)[:, mine].cpu().numpy())
-            labels.append(batch["attributes"][:, ours].cpu().numpy())
+            logits[items] = torch.stack(seen).float().mean(dim=0)[:, mine].cpu()
+            labels[items] = batch["attributes"][:, ours].cpu()
+        for answers in (logits, labels):
+            answers[elsewhere] = 0
         thresholds = np.array([self.thresholds[name] for name in names])
-        found = AttributeResult(
-            self.name, names, np.concatenate(logits), np.concatenate(labels), thresholds, self.chosen
-        )
+        found = AttributeResult(self.name, names, total(logits).numpy(), total(labels).numpy(), thresholds, self.chosen)
         if not np.isfinite(found.labels).any():
             raise DataError(f"{self.name}: {self.dataset.name} says of no image whether it has an attribute")
         return _with_notes(found, theirs, self.dataset)

@@ -13,7 +13,9 @@ from facetx.data.base import FaceDataset
 from facetx.errors import DataError
 from facetx.evaluators.base import HERE, Evaluator, How, Model, Result
 from facetx.evaluators.prediction import predictions
+from facetx.evaluators.reading import share_of
 from facetx.evaluators.terms import Terms
+from facetx.processes import total
 from facetx.tables import Table
 
 DEFINITIONS = {
@@ -107,16 +109,18 @@ class Classification(Evaluator):
 
         Raises ``DataError`` for a backbone without its head, or a head of another number of identities.
         """
-        ranks = []
         labels = torch.from_numpy(self.dataset.labels)
-        for items, _, views in predictions(model, self.dataset, how, flip=self.flip):
+        ranks = torch.zeros_like(labels)
+        places, elsewhere = share_of(len(labels), how.batch_size)
+        for items, _, views in predictions(model, self.dataset, how, indices=places.tolist(), flip=self.flip):
             if "logits" not in views[0]:
                 return ClassificationResult(self.name, None, self.dataset.num_classes)
             logits = torch.stack([view["logits"] for view in views]).sum(dim=0)  # (V, B, C) -> (B, C)
             if logits.shape[1] != self.dataset.num_classes:
                 self.check((), logits.shape[1])
-            ranks.append(_ranks(logits, labels[items].to(logits.device)))
-        return ClassificationResult(self.name, torch.cat(ranks).cpu().numpy(), self.dataset.num_classes)
+            ranks[items] = _ranks(logits, labels[items].to(logits.device)).cpu()
+        ranks[elsewhere] = 0
+        return ClassificationResult(self.name, total(ranks).numpy(), self.dataset.num_classes)
 
     def terms(self) -> Terms:
         """For the receipt."""

@@ -13,9 +13,9 @@ from torch import Tensor
 from facetx.data.base import FaceDataset
 from facetx.errors import DataError, some
 from facetx.evaluators.base import HERE, How, Model, backbone_of
-from facetx.evaluators.reading import answered, evaluation_mode, forward_only, mirrored, read_batches
+from facetx.evaluators.reading import answered, evaluation_mode, forward_only, mirrored, read_batches, share_of
 from facetx.nn.backbone import Backbone, embed_batch
-from facetx.processes import count, rank, total
+from facetx.processes import total
 
 Views = NDArray[np.float32]
 
@@ -56,24 +56,12 @@ def embed_views(
     backbone = backbone_of(model)
     wanted = np.arange(len(dataset)) if indices is None else np.asarray(indices, np.int64)
     out = np.zeros((2 if flip else 1, len(wanted), backbone.embedding_dim), np.float32)
-    places, shared = _share(len(wanted), how.batch_size)
+    places, elsewhere = share_of(len(wanted), how.batch_size)
     for items, part in embed_batches(backbone, dataset, how, indices=wanted[places].tolist(), flip=flip):
         here, places = places[: len(items)], places[len(items) :]
         out[:, here] = part
-    out[:, shared] = 0  # another process has them, too
+    out[:, elsewhere] = 0
     return total(torch.from_numpy(out)).numpy()
-
-
-def _share(items: int, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The places that this process embeds, and those of them that are another one's.
-
-    Batches are dealt in turn. All embed as many, as a network that is split over them needs: some the first once more.
-    """
-    batches = [np.arange(first, min(first + batch_size, items)) for first in range(0, items, batch_size)]
-    missing = -len(batches) % count()
-    mine = [*batches, *batches[:1] * missing][rank() :: count()]
-    extra = batches[0] if missing and rank() >= count() - missing else np.empty(0, np.int64)
-    return np.concatenate([*mine, np.empty(0, np.int64)]), extra
 
 
 def embed_batches(

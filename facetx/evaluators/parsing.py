@@ -20,9 +20,11 @@ from facetx.data.sample import Sides
 from facetx.errors import ConfigError, DataError, some
 from facetx.evaluators.base import HERE, Evaluator, How, Model, Result
 from facetx.evaluators.prediction import predictions
+from facetx.evaluators.reading import share_of
 from facetx.evaluators.terms import Terms
 from facetx.metrics import parsing as metrics
 from facetx.metrics.parsing import BACKGROUND, Floats, Mask
+from facetx.processes import total
 from facetx.tables import Table
 from facetx.tasks import Task
 
@@ -242,11 +244,22 @@ class ParsingEvaluator(Evaluator):
         theirs, names = model.mask_classes, self.dataset.mask_classes
         sides = torch.from_numpy(Sides.of(Description(0, (), theirs)).mask[: len(theirs)].astype(np.int64))
         how = replace(how, batch_size=max(1, min(how.batch_size, PIXELS // model.backbone.contract.size**2)))
+        images = len(self.dataset)
         matrix = np.zeros((len(names), len(names)), np.int64)
-        counts = np.zeros((len(self.dataset), len(metrics.KINDS), len(names)), np.int32)
-        labels, kept = hashlib.sha256(), Kept(len(self.dataset))
+        counts = np.zeros((images, len(metrics.KINDS), len(names)), np.int32)
+        hashes, shapes = np.zeros((images, hashlib.sha256().digest_size), np.uint8), np.zeros((images, 2), np.int64)
+        kept = Kept(images)
+        places, elsewhere = share_of(images, how.batch_size)
+        again = np.zeros(images, bool)  # whether the next answer about an item is for the others' sake alone
+        again[elsewhere] = True
         for items, batch, views in predictions(
-            model, self.dataset, how, fields=frozenset({"mask"}), flip=self.flip, resize=True
+            model,
+            self.dataset,
+            how,
+            indices=places.tolist(),
+            fields=frozenset({"mask"}),
+            flip=self.flip,
+            resize=True,
         ):
             logits = views[0]["mask"].float()
             if self.flip:
@@ -254,6 +267,8 @@ class ParsingEvaluator(Evaluator):
             logits = logits[:, order]  # (B, M, S, S) in the data's order
             sizes = batch["mask_size"].tolist()
             for item, one, padded, (height, width) in zip(items, logits, batch["mask"].cpu().numpy(), sizes):
+                if again[item]:
+                    continue
                 label = padded[:height, :width]
                 said = _answer(one, height, width)
                 tolerance = self.tolerance * float(np.hypot(height, width))
@@ -262,12 +277,17 @@ class ParsingEvaluator(Evaluator):
                 except ValueError as error:
                     raise DataError(f"{self.dataset.describe(item)}: {error}: {some(names)}") from None
                 matrix += found
-                labels.update(f"{height} {width} ".encode() + label.tobytes())
+                shapes[item] = height, width
+                hashes[item] = np.frombuffer(
+                    hashlib.sha256(f"{height} {width} ".encode() + label.tobytes()).digest(), np.uint8
+                )
                 kept.offer(item, float(metrics.image_f1(counts[item])), said)
-        colors = self.dataset.description().mask_colors
-        result = ParsingResult(
-            self.name, names, colors, matrix, counts, labels.hexdigest(), kept.masks, self.dataset.name
+        matrix, counts, hashes, shapes = (
+            total(torch.from_numpy(part)).numpy() for part in (matrix, counts, hashes, shapes)
         )
+        colors, labels = self.dataset.description().mask_colors, hashlib.sha256(hashes.tobytes()).hexdigest()
+        shown = kept.of_all(shapes, [float(metrics.image_f1(of_image)) for of_image in counts])
+        result = ParsingResult(self.name, names, colors, matrix, counts, labels, shown, self.dataset.name)
         return replace(result, notes=tuple(_notes(result)))
 
     def terms(self) -> Terms:
@@ -292,9 +312,20 @@ class Kept:
             push = heapq.heappush if len(self._worst) < WORST else heapq.heappushpop
             push(self._worst, (-score, -item, said))
 
-    @property
-    def masks(self) -> dict[int, Mask]:
-        return {**{-item: said for _, item, said in self._worst}, **self._even}
+    def of_all(self, shapes: NDArray[np.int64], scores: Sequence[float]) -> dict[int, Mask]:
+        """Item -> its answer, of all processes' items.
+
+        Args:
+            shapes: (N, 2) of the masks.
+            scores: (N,) as they were offered.
+        """
+        worst = heapq.nsmallest(WORST, np.flatnonzero(np.isfinite(scores)).tolist(), key=lambda i: (scores[i], i))
+        here = {**{-item: said for _, item, said in self._worst}, **self._even}
+        items = sorted({*worst, *self._steps})
+        answers = [here.get(item, np.zeros(tuple(shapes[item]), np.uint8)) for item in items]
+        together = total(torch.from_numpy(np.concatenate([answer.ravel() for answer in answers])))
+        parts = together.split([answer.size for answer in answers])
+        return {item: part.numpy().reshape(tuple(shapes[item])) for item, part in zip(items, parts)}
 
 
 def number_words(number: str) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from facetx import processes
 from facetx.data.base import FaceDataset, Sample
 from facetx.data.sample import FIELDS, IGNORED, KEYPOINTS_MIRRORED, Map, move_image
 from facetx.data.workers import Shared, batches_of, read_by
@@ -83,6 +84,19 @@ def read_batches(
         raise DataError(own_words(error)) from None
 
 
+def share_of(items: int, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The places of what this process asks about, of several that share the items; and those of them that are
+    another one's, too.
+
+    Batches are dealt in turn. All ask as often, as a network that is split over them needs: some the first once more.
+    """
+    batches = [np.arange(first, min(first + batch_size, items)) for first in range(0, items, batch_size)]
+    missing = -len(batches) % processes.count()
+    mine = [*batches, *batches[:1] * missing][processes.rank() :: processes.count()]
+    again = missing and processes.rank() >= processes.count() - missing
+    return np.concatenate([*mine, np.empty(0, np.int64)]), batches[0] if again else np.empty(0, np.int64)
+
+
 def answered(
     model: nn.Module, ask: Callable[[Mapping[str, Tensor]], dict[str, Tensor]], batch: Mapping[str, Tensor], how: How
 ) -> dict[str, Tensor]:
@@ -90,14 +104,14 @@ def answered(
 
     A compiled model knows one size and would be compiled anew for the last batch of a data set. So that one is filled
     up with its last item to ``how.batch_size``, and what is said of these is left out. A CPU is asked for some images
-    at a time, whose activations its caches hold.
+    at a time, whose activations its caches hold; not where several processes must ask equally often.
     """
     count = len(batch["image"])
     if is_compiled(model):
         more = how.batch_size - count
         filled = {name: torch.cat([field, field[-1:].expand(more, *field.shape[1:])]) for name, field in batch.items()}
         return {name: output[:count] for name, output in ask(filled if more else batch).items()}
-    if batch["image"].device.type != "cpu" or count <= CPU_IMAGES:
+    if batch["image"].device.type != "cpu" or count <= CPU_IMAGES or processes.count() > 1:
         return ask(batch)
     parts = zip(*(field.split(CPU_IMAGES) for field in batch.values()))
     answers = [ask(dict(zip(batch, part))) for part in parts]

@@ -218,9 +218,10 @@ def test_the_answers_of_the_worst_images_are_kept_and_no_more():
     for item, score in enumerate(scores):
         kept.offer(item, float(score), np.full((2, 2), item % 255, np.uint8))
     worst = set(np.argsort(np.where(np.isnan(scores), 9, scores))[:10].tolist())
-    assert worst <= set(kept.masks)
-    assert len(kept.masks) <= 18
-    assert all((mask == item % 255).all() for item, mask in kept.masks.items())
+    shown = kept.of_all(np.full((1000, 2), 2), scores.tolist())
+    assert worst <= set(shown)
+    assert len(shown) <= 18
+    assert all((mask == item % 255).all() for item, mask in shown.items())
 
 
 def test_the_data_is_opened_at_its_own_size(small):

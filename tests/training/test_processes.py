@@ -1,6 +1,7 @@
 """Several processes train as one: the same losses, weights and checkpoints at the same batch, by Gloo on the CPU."""
 
 import copy
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from facetx.checkpoints.format import find_checkpoint
 from facetx.config import check_settings
 from facetx.contract import InputContract
 from facetx.errors import ConfigError, DataError
+from facetx.evaluators import How, build_evaluator
 from facetx.nn.batch_norm import SyncedBatchNorm, sync_batch_norm
 from facetx.processes import ProcessError, rank
 from facetx.training import build, loop
@@ -106,6 +108,14 @@ TASKS = {
         **head("cosface", scale=16.0, engine="sharded"),
         "train": {"parallel": "fsdp", "sync_batch_norm": True},
     },
+    "two sets": {
+        "task": {"name": "joint", "args": {"layers": [8]}},
+        **head("cosface", scale=16.0, engine="sharded"),
+        "data": {
+            "identities": False,
+            "beside": [{"name": "synthetic_faces", "args": {**FACES, "identities": 7}, "share": 0.5}],
+        },
+    },
     "identities and attributes": {"task": {"name": "joint", "args": {"layers": [8]}}, **head("triplet"), "data": PAIRS},
 }
 
@@ -185,6 +195,34 @@ def test_two_processes_train_as_one(tiny, tmp_path, names):
     for name in names:
         run(case(tiny, name), tmp_path / "one" / name)
         assert_close_runs(tmp_path / "one" / name, tmp_path / "two" / name)
+
+
+def test_all_ask_a_task_together(tiny, tmp_path):
+    """Five batches of 4 are shared by 1, 2 and 3 processes, and all get the same answers."""
+    faces = facetx.DATASETS.create("synthetic_faces", **FACES)
+    others = facetx.DATASETS.create("synthetic_faces", identities=19, images_per_identity=1, size=32)
+    asked = [build_evaluator(name, others, {}) for name in ("attributes", "parsing")]
+    asked.append(build_evaluator("classification", faces, {"name": "top"}))
+
+    def work(folder):
+        found = []
+        for task, evaluator in zip(("attributes", "parsing", "recognition"), asked):
+            raw = {**tiny, "task": {"name": task}, "head": [] if task != "recognition" else tiny["head"]}
+            model = build(check_settings(raw)).task
+            result = evaluator.result(model, How("cpu", 4))
+            found.append({**result.as_dict(), **{k: str(np.asarray(v)) for k, v in vars(result).items()}})
+            if task == "parsing":
+                found.append({item: mask.tolist() for item, mask in result.said.items()})
+        (folder / f"{rank()}.json").write_text(json.dumps(found, default=str))
+
+    for number in (1, 2, 3):
+        (tmp_path / f"{number}").mkdir()
+        assert in_processes(number, partial(work, tmp_path / f"{number}")) == [0] * number
+    alone = json.loads((tmp_path / "1/0.json").read_text())
+    assert len(alone[2]) == 15  # shown: eight in even steps and the ten worst, some of them both
+    for path in (*tmp_path.glob("2/*"), *tmp_path.glob("3/*")):
+        for one, other in zip(alone, json.loads(path.read_text()), strict=True):
+            assert other == one
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
