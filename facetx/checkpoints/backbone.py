@@ -66,7 +66,8 @@ def start_from(backbone: Backbone, model: ModelSettings) -> InputContract | None
         model: Its ``init_from`` is a facetx run's folder (its best checkpoint), a checkpoint's folder, or a file of
             ``read_weights``, under facetx's names or, for ``timm:`` and ``torchvision:``, under the library's. Of a
             checkpoint for images of another size learned positions are interpolated, and a neck that hangs on the size
-            begins anew.
+            begins anew. So does one that the checkpoint lacks (``embedding_dim: null``); one that is not here is left
+            out.
 
     Raises ``CheckpointError`` that lists missing, unexpected and misshaped keys apart, unless all of them fit; and
     where all fit, but the checkpoint's network computes something else from them than ``backbone``.
@@ -94,11 +95,14 @@ def start_from(backbone: Backbone, model: ModelSettings) -> InputContract | None
             weights = adapted.state_dict()
         if contract.size != size:
             weights = _resized(backbone, weights, f"{where}: of {contract.size} pixels")
+        args = theirs.args if contract.size == size else {**theirs.args, "image_size": size}
+        if isinstance(backbone, LibraryBackbone) and _has_neck(weights) != _has_neck(backbone.state_dict()):
+            weights = _with_own_neck(backbone, weights, where)
+            args = {**args, "embedding_dim": _arguments(model)["embedding_dim"]}
         try:
             load_weights(backbone, weights, where)
         except CheckpointError as error:
             raise CheckpointError(f"{error}\n{_belongs_to(theirs, model)}") from None
-        args = theirs.args if contract.size == size else {**theirs.args, "image_size": size}
         source = build_backbone(ModelSettings(name=theirs.name, args=args), contract)
         load_weights(source, weights, where)
         if not compute_the_same(source, backbone):
@@ -117,6 +121,17 @@ def _resized(backbone: Backbone, weights: Mapping[str, Tensor], where: str) -> d
         log.warning("%s, and here of %d; begins anew: the neck", where, backbone.contract.size)
         found.update({name: own[name] for name in neck})
     return found
+
+
+def _has_neck(weights: Mapping[str, Tensor]) -> bool:
+    return any(name.startswith("neck.") for name in weights)
+
+
+def _with_own_neck(backbone: Backbone, weights: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Weights of a checkpoint that alone has a neck, or alone lacks one, with the backbone's own neck, or none."""
+    log.warning("%s: %s: the neck", where, "left out" if _has_neck(weights) else "begins anew")
+    kept = {name: value for name, value in weights.items() if not name.startswith("neck.")}
+    return kept | {name: value for name, value in backbone.state_dict().items() if name.startswith("neck.")}
 
 
 def of_backbone(published: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -172,6 +172,22 @@ def test_the_same_network_may_be_written_otherwise(tmp_path, trained, here):
     assert all(torch.equal(v, weights[k]) for k, v in drawn[1].state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("there", "here", "told"), [(8, None, "left out: the neck"), (None, 8, "begins anew: the neck")]
+)
+def test_one_of_both_may_have_no_neck(tmp_path, caplog, there, here, told):
+    name, args = "timm:test_convnext", {"image_size": 32}
+    path = published(tmp_path, name, **args, embedding_dim=there)
+    model = {"name": name, "args": {**args, "embedding_dim": here}, "init_from": path}
+    found = build_backbone(check_settings({**_minimal(), "model": model}).model).state_dict()
+    weights = find_checkpoint(path).weights()
+    assert told in caplog.text
+    assert {k for k in found if k.startswith("neck.")} == (set() if here is None else found.keys() - weights.keys())
+    trunk = [k for k in found if not k.startswith("neck.")]
+    assert trunk
+    assert all(torch.equal(found[k], weights[k]) for k in trunk)
+
+
 def test_a_checkpoint_of_a_backbone_that_is_not_here_says_so(plain, source):
     path, meta = find_checkpoint(source).path, find_checkpoint(source).meta.as_dict()
     meta["settings"]["model"]["name"] = "of_a_notebook"

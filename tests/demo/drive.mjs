@@ -35,6 +35,18 @@ const cover = (page) => page.$eval("#mask", (mask) => {
   const context = mask.getContext("2d");
   return mask.hidden ? null : [...Array(64).keys()].map((i) => Array.from(context.getImageData(at(i % 8), at(Math.floor(i / 8)), 1, 1).data));
 });
+// What the worker makes of an image that is given.
+const readGiven = async () => {
+  const { Asked } = await import("./jobs.js");
+  const reader = new Asked("./worker.js", () => {});
+  const about = await (await fetch("./model.json")).json();
+  const on = await reader.ask("load", about);
+  const image = new ImageData(about.size, about.size);
+  image.data.forEach((_, i) => (image.data[i] = i % 4 === 3 ? 255 : (i * 7 + (i >> 6) * 13) % 256));
+  const pixels = Array.from(image.data);
+  const { embedding, probabilities, mask } = await reader.ask("read", { image, face: null });
+  return { on, pixels, embedding, probabilities, classes: Array.from(mask.classes) };
+};
 const paused = (page) => page.$eval("#stage", (stage) => stage.classList.contains("paused"));
 const read = (page) => page.waitForFunction(() => document.querySelector("#summary").textContent.startsWith("Likely") || document.querySelector("#summary").textContent.startsWith("No attribute"));
 
@@ -134,18 +146,8 @@ await noCamera.waitForSelector("body[data-ready]");
 await noCamera.click("#invite [data-do=camera]");
 told.noCamera = await noCamera.locator("#problem:not([hidden])").textContent();
 
-// What the worker makes of an image that is given, beside what PyTorch makes of it.
-told.read = await noCamera.evaluate(async () => {
-  const { Asked } = await import("./jobs.js");
-  const reader = new Asked("./worker.js", () => {});
-  const about = await (await fetch("./model.json")).json();
-  await reader.ask("load", about);
-  const image = new ImageData(about.size, about.size);
-  image.data.forEach((_, i) => (image.data[i] = i % 4 === 3 ? 255 : (i * 7 + (i >> 6) * 13) % 256));
-  const pixels = Array.from(image.data);
-  const { embedding, probabilities, mask } = await reader.ask("read", { image, face: null });
-  return { pixels, embedding, probabilities, classes: Array.from(mask.classes) };
-});
+// Beside what PyTorch makes of it.
+told.read = await noCamera.evaluate(readGiven);
 
 // The warp onto the template, of points that are given.
 told.warped = await noCamera.evaluate(async () => {
@@ -179,4 +181,17 @@ told.turned = await noCamera.evaluate(async () => {
   return { matrix: [a, b, x, y], middle: [across / sum, down / sum], area: sum / 153 };
 });
 await browser.close();
+
+// By WebGPU, computed in software; null where this browser has none.
+const software = [
+  "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan,WebGPU", "--use-vulkan=swiftshader",
+  "--use-angle=swiftshader", "--ignore-gpu-blocklist",
+];
+const withGpu = await chromium.launchPersistentContext(`${profile}-gpu`, { executablePath, args: [...args.filter((arg) => arg !== "--disable-gpu"), ...software], headless: true });
+const onGpu = await withGpu.newPage();
+await onGpu.goto(`${url}model.json`);
+const adapter = await onGpu.evaluate(async () => Boolean(await navigator.gpu?.requestAdapter()));
+await onGpu.goto(url);
+told.byGpu = adapter ? await onGpu.evaluate(readGiven) : null;
+await withGpu.close();
 console.log(JSON.stringify(told));

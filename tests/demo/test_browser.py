@@ -117,6 +117,16 @@ def test_embeddings_are_those_of_pytorch_with_the_mirror_as_the_calibration_has_
     assert np.allclose(told["read"]["probabilities"], expected, atol=1e-5)
 
 
+def test_webgpu_gives_what_webassembly_does(told):
+    if told["byGpu"] is None:
+        pytest.skip("this Chromium has no WebGPU, not even in software")
+    assert told["byGpu"]["on"] == "WebGPU"
+    assert told["read"]["on"].startswith("WebAssembly")
+    for name in ("embedding", "probabilities"):
+        assert np.allclose(told["byGpu"][name], told["read"][name], atol=1e-3)
+    assert told["byGpu"]["classes"] == told["read"]["classes"]
+
+
 def test_masks_are_those_of_pytorch_and_lie_over_the_picture_in_their_colors(told, exported, pictures):
     image = np.array(told["read"]["pixels"], np.uint8).reshape(64, 64, 4)[..., :3]
     np.testing.assert_array_equal(np.reshape(told["read"]["classes"], (64, 64)), asked(exported, image)[2])

@@ -51,8 +51,8 @@ async function onCpu(bytes) {
 
 async function start(bytes, executionProviders) {
   ort.env.wasm.wasmPaths = vendor("ort/");
-  const cores = navigator.hardwareConcurrency || 1; // one of them is the page's, and the finder's
-  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(Math.max(cores - 1, 1), 4) : 1;
+  const cores = navigator.hardwareConcurrency || 1; // of more than two, one is the page's, and the finder's
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(cores > 2 ? cores - 1 : cores, 4) : 1;
   session = await ort.InferenceSession.create(bytes, { executionProviders });
   await run([resized(new ImageData(about.size, about.size))], about.template); // the first run is slow, and may fail
 }
