@@ -143,6 +143,15 @@ def test_the_loss_of_identities_is_of_those_that_are_known():
     torch.testing.assert_close(found["loss"], alone + others)
 
 
+def test_people_of_two_sets_are_learned_by_one_head(tmp_path):
+    data = settings().data.model_dump(mode="json") | {"identities": True}
+    run = build(settings(data=data, task="recognition"))
+    assert (run.task.head.num_classes, len(run.dataset)) == (9 + 6, 18 + 24)
+    assert not run.dataset.description().some_unknown
+    found = start_run(settings(data=data, task="recognition"), tmp_path / "run")
+    assert found.step == 4
+
+
 @pytest.mark.parametrize("cache", [False, True])
 def test_a_run_of_two_sets_goes_on_as_it_was(tmp_path, cache):
     given = settings(data={**settings().data.model_dump(mode="json"), "cache": cache})
