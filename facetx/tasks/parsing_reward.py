@@ -14,7 +14,7 @@ from facetx.registry import parameters
 from facetx.tasks.base import Batch
 from facetx.tasks.mask_losses import LossName
 from facetx.tasks.parsing import DecoderArgs, Parsing, pixel_accuracy
-from facetx.tasks.rewards import REWARDS, counts, rewards
+from facetx.tasks.rewards import REWARDS, MeanOver, counts, rewards
 
 Baseline = Literal["second", "leave_one_out", "none"]
 Credit = Literal["image", "class", "pixel"]
@@ -50,6 +50,9 @@ class ParsingReward(Parsing):
         log_prob: "sum" over the pixels, or their "mean".
         normalize: Divides what is above the baseline by its standard deviation: over the masks of each "image", or, for
             credit "class", over those of all images for each "class". It weighs images or classes anew.
+        mean_over: The reward is the mean over the classes that the mask or the sample has ("either"), so that a single
+            pixel of a class that is not there costs a class's share; or over those of the mask ("labeled"), so that it
+            costs no more than a pixel of its own class.
         background: Whether the background's reward counts too.
         ml_weight: Of the loss of ``Parsing``, which is added.
         loss, class_weights, gamma, decoder: Of ``Parsing``, for ``ml_weight``.
@@ -69,6 +72,7 @@ class ParsingReward(Parsing):
         over: Literal["image", "batch"] = "image",
         log_prob: Literal["sum", "mean"] = "sum",
         normalize: Literal["image", "class"] | None = None,
+        mean_over: MeanOver = "either",
         background: bool = False,
         ml_weight: float = 0.0,
         loss: LossName = "cross_entropy_dice",
@@ -90,7 +94,9 @@ class ParsingReward(Parsing):
             raise ConfigError(f"reward_args: {reward} takes {', '.join(known) or 'none'}, and not {unknown[0]}")
         self.reward = REWARDS.create(reward, **args)
         self.samples, self.baseline, self.credit, self.over = samples, baseline, credit, over
-        self.log_prob, self.normalize, self.background = log_prob, normalize, background
+        self.log_prob, self.normalize = log_prob, normalize
+        self.mean_over: MeanOver = mean_over
+        self.background = background
         self.ml_weight = ml_weight
         self.train()
 
@@ -149,7 +155,10 @@ class ParsingReward(Parsing):
         """Counts (..., B, M) -> parts of the reward (..., B, M), or (..., 1, M) of the whole batch."""
         if self.over == "batch":
             tp, fp, fn = (count.sum(-2, keepdim=True) for count in (tp, fp, fn))
-        return rewards(self.reward, tp, fp, fn, self.background)
+        return self._worth(tp, fp, fn)
+
+    def _worth(self, tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
+        return rewards(self.reward, tp, fp, fn, self.background, self.mean_over)
 
     def _above_baseline(self, own: Tensor) -> Tensor:
         """(S, ...) rewards -> (n, ...) less their baseline."""
@@ -218,8 +227,7 @@ class ParsingReward(Parsing):
             (count[:, None, None, None] + step).clamp(min=0)
             for count, step in ((tp, step_tp), (fp, step_fp), (fn, -step_tp))
         )
-        changed = rewards(self.reward, a, b, c, self.background).sum(-1)
-        return changed - rewards(self.reward, tp, fp, fn, self.background).sum(-1)[:, None, None, None]
+        return self._worth(a, b, c).sum(-1) - self._worth(tp, fp, fn).sum(-1)[:, None, None, None]
 
 
 @torch.no_grad()

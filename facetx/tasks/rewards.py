@@ -2,10 +2,11 @@
 
 A reward is built of its own arguments and called with counts of pixels ``tp, fp, fn`` (..., M): of each class those
 that are rightly, wrongly, and not given to it. It returns (..., M), of which the mean over the classes counts that the
-mask or the sample has. More are registered as other parts are: ``@facetx.REWARDS.register``.
+mask or the sample has, or the mask alone. More are registered as other parts are: ``@facetx.REWARDS.register``.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from facetx.data.sample import IGNORED
 from facetx.errors import ConfigError
 from facetx.registry import Function, Registry
 
+MeanOver = Literal["either", "labeled"]
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -83,12 +85,15 @@ def counts(samples: Tensor, mask: Tensor, classes: int) -> tuple[Tensor, Tensor,
     return tp, fp, fn
 
 
-def rewards(reward: Reward, tp: Tensor, fp: Tensor, fn: Tensor, background: bool) -> Tensor:
-    """(..., M) parts of the reward, whose sum over the classes is the mean over those that the mask or the sample has.
+def rewards(
+    reward: Reward, tp: Tensor, fp: Tensor, fn: Tensor, background: bool, mean_over: MeanOver = "either"
+) -> Tensor:
+    """(..., M) parts of the reward, whose sum over the classes is the mean over those that the mask or the sample has
+    ("either"), or the mask ("labeled").
 
     The background, class 0, is left out unless it is asked for.
     """
-    counted = tp + fp + fn > 0
+    counted = (tp + fn if mean_over == "labeled" else tp + fp + fn) > 0
     if not background:
         counted = counted & (torch.arange(tp.shape[-1], device=tp.device) > 0)
     of_classes = reward(tp, fp, fn).masked_fill(~counted, 0)

@@ -26,10 +26,10 @@ def task(classes=NAMES, **args):
     return TASKS.create("parsing_reward", backbone=backbone, data=Description(1, (), classes), width=8, **args)
 
 
-def worth(reward, sample, mask, classes=3, background=False, **args):
+def worth(reward, sample, mask, classes=3, background=False, mean_over="either", **args):
     """What a sample is worth: (number, parts by class)."""
     sample, mask = torch.tensor(sample), torch.tensor(mask)
-    parts = rewards(REWARDS.create(reward, **args), *counts(sample, mask, classes), background)
+    parts = rewards(REWARDS.create(reward, **args), *counts(sample, mask, classes), background, mean_over)
     return parts.sum().item(), parts.tolist()
 
 
@@ -62,6 +62,7 @@ def test_a_class_that_neither_has_does_not_count_and_one_that_is_made_up_does():
     assert worth("f1", [[1, 0]], [[1, 0]])[0] == 1  # right_eye is nowhere
     assert worth("f1", [[1, 2]], [[1, 0]], w=0.3)[1] == pytest.approx([0, 1 / 2, -0.3 / 2])
     assert worth("pq", [[1, 2]], [[1, 0]], w=0.3)[1] == pytest.approx([0, 1 / 2, -0.3 / 2])
+    assert worth("f1", [[1, 2]], [[1, 0]], mean_over="labeled")[1] == [0, 1, 0]
     assert worth("f1", [[0, 0]], [[0, 0]]) == (0, [0, 0, 0])
     assert worth("f1", [[0, 0]], [[0, 0]], background=True)[0] == 1
 
@@ -113,6 +114,8 @@ UNBIASED = [
     {"baseline": "leave_one_out", "samples": 2},
     {"baseline": "leave_one_out", "samples": 3},
     {"credit": "pixel"},
+    {"credit": "pixel", "mean_over": "labeled", "background": True},
+    {"baseline": "second", "mean_over": "labeled"},
 ]
 
 
