@@ -15,7 +15,7 @@ export function missing() {
 }
 
 // In the camera's pictures, the finder rests for this many times the duration of its last search, for the model's sake.
-const REST = 2;
+const REST = 6;
 
 export class Engine {
   #reader;
