@@ -31,9 +31,9 @@ def plot_radar(results: Mapping[str, AttributeResult], path: str | Path) -> None
     lines = {MAJORITY: _values([r.majority for r in first.rates], order)}
     lines |= {name: _values([r.accuracy for r in result.rates], order) for name, result in results.items()}
     angles = 2 * np.pi * np.arange(len(order)) / len(order)
-    figure = new_figure(9.0, 9.8)
+    figure = new_figure(9.0, 10.4)
     figure.set_layout_engine("none")  # which takes the names at the rim for a part of the plot, and shrinks it
-    ax = figure.add_axes((0.15, 0.19, 0.7, 0.7 * 9.0 / 9.8), projection="polar")
+    ax = figure.add_axes((0.15, 0.235, 0.7, 0.7 * 9.0 / 10.4), projection="polar")
     lowest = min(float(np.nanmin(v)) for v in lines.values())
     bottom = 5 * np.floor(min(lowest, 90) / 5) - 5
     start = 0
