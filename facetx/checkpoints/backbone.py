@@ -96,8 +96,10 @@ def start_from(backbone: Backbone, model: ModelSettings) -> InputContract | None
         if contract.size != size:
             weights = _resized(backbone, weights, f"{where}: of {contract.size} pixels")
         args = theirs.args if contract.size == size else {**theirs.args, "image_size": size}
-        if isinstance(backbone, LibraryBackbone) and _has_neck(weights) != _has_neck(backbone.state_dict()):
-            weights = _with_own_neck(backbone, weights, where)
+        there, here = (any(map(_of_neck, names)) for names in (weights, backbone.state_dict()))
+        if isinstance(backbone, LibraryBackbone) and there != here:
+            log.warning("%s: %s: the neck", where, "left out" if there else "begins anew")
+            weights = _with_own_neck(backbone, weights)
             args = {**args, "embedding_dim": _arguments(model)["embedding_dim"]}
         try:
             load_weights(backbone, weights, where)
@@ -116,22 +118,20 @@ def start_from(backbone: Backbone, model: ModelSettings) -> InputContract | None
 def _resized(backbone: Backbone, weights: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """Weights of images of another size for this one: what can be resized is, and a neck that cannot begins anew."""
     found, own = backbone.for_own_size(backbone.current_names(weights)), backbone.state_dict()
-    neck = [name for name in own if name.startswith("neck.")]
-    if any(name in found and found[name].shape != own[name].shape for name in neck):
+    if any(name in found and found[name].shape != own[name].shape for name in filter(_of_neck, own)):
         log.warning("%s, and here of %d; begins anew: the neck", where, backbone.contract.size)
-        found.update({name: own[name] for name in neck})
+        return _with_own_neck(backbone, found)
     return found
 
 
-def _has_neck(weights: Mapping[str, Tensor]) -> bool:
-    return any(name.startswith("neck.") for name in weights)
+def _of_neck(name: str) -> bool:
+    return name.startswith("neck.")
 
 
-def _with_own_neck(backbone: Backbone, weights: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Weights of a checkpoint that alone has a neck, or alone lacks one, with the backbone's own neck, or none."""
-    log.warning("%s: %s: the neck", where, "left out" if _has_neck(weights) else "begins anew")
-    kept = {name: value for name, value in weights.items() if not name.startswith("neck.")}
-    return kept | {name: value for name, value in backbone.state_dict().items() if name.startswith("neck.")}
+def _with_own_neck(backbone: Backbone, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint's weights with the backbone's own neck in place of theirs, or none."""
+    kept = {name: value for name, value in weights.items() if not _of_neck(name)}
+    return kept | {name: value for name, value in backbone.state_dict().items() if _of_neck(name)}
 
 
 def of_backbone(published: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -248,7 +248,7 @@ class ParsingEvaluator(Evaluator):
         matrix = np.zeros((len(names), len(names)), np.int64)
         counts = np.zeros((images, len(metrics.KINDS), len(names)), np.int32)
         hashes, shapes = np.zeros((images, hashlib.sha256().digest_size), np.uint8), np.zeros((images, 2), np.int64)
-        kept = Kept(images)
+        scores, kept = np.zeros(images), Kept(images)
         places, elsewhere = share_of(images, how.batch_size)
         again = np.zeros(images, bool)  # whether the next answer about an item is for the others' sake alone
         again[elsewhere] = True
@@ -281,12 +281,13 @@ class ParsingEvaluator(Evaluator):
                 hashes[item] = np.frombuffer(
                     hashlib.sha256(f"{height} {width} ".encode() + label.tobytes()).digest(), np.uint8
                 )
-                kept.offer(item, float(metrics.image_f1(counts[item])), said)
-        matrix, counts, hashes, shapes = (
-            total(torch.from_numpy(part)).numpy() for part in (matrix, counts, hashes, shapes)
+                scores[item] = metrics.image_f1(counts[item])
+                kept.offer(item, float(scores[item]), said)
+        matrix, counts, hashes, shapes, scores = (
+            total(torch.from_numpy(part)).numpy() for part in (matrix, counts, hashes, shapes, scores)
         )
         colors, labels = self.dataset.description().mask_colors, hashlib.sha256(hashes.tobytes()).hexdigest()
-        shown = kept.of_all(shapes, [float(metrics.image_f1(of_image)) for of_image in counts])
+        shown = kept.of_all(shapes, scores.tolist())
         result = ParsingResult(self.name, names, colors, matrix, counts, labels, shown, self.dataset.name)
         return replace(result, notes=tuple(_notes(result)))
 
