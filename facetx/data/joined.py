@@ -10,7 +10,6 @@ import numpy as np
 from facetx.data.base import Description, FaceDataset, Sample
 from facetx.data.loader import Batches, StepSampler
 from facetx.data.sample import IGNORED
-from facetx.data.samplers import Ints
 from facetx.errors import DataError
 
 UNKNOWN = -1
@@ -30,6 +29,11 @@ class Member:
     dataset: FaceDataset
     each: int
     identities: bool = True
+
+
+def members_of(dataset: FaceDataset, batch_size: int) -> Sequence[Member]:
+    """The sets that ``dataset`` joins; where it joins none, itself with the whole batch."""
+    return dataset.members if isinstance(dataset, Joined) else (Member(dataset, batch_size),)
 
 
 class Joined(FaceDataset):
@@ -139,18 +143,18 @@ class Joined(FaceDataset):
 
 
 class Together(Batches):
-    """The batches of several samplers as one: each with its own epochs, and its images spread evenly over the batch.
+    """The batches of one or several samplers as one: each with its own epochs, its images spread evenly over the batch.
 
     So every equal part of a batch has the same share of each, where the numbers allow it.
 
     Args:
         samplers: Of each member, whole batches, from and to the same steps.
-        starts: (members,) the joined index of each member's first item.
         part, parts: Which of the equal parts of each batch is given, for one of several processes.
     """
 
-    def __init__(self, samplers: Sequence[StepSampler], starts: Ints, part: int = 0, parts: int = 1):
-        self.samplers, self.starts = tuple(samplers), starts
+    def __init__(self, samplers: Sequence[StepSampler], part: int = 0, parts: int = 1):
+        self.samplers = tuple(samplers)
+        self.starts = np.cumsum([0, *(len(sampler.labels) for sampler in samplers[:-1])]).tolist()
         each = [sampler.size for sampler in samplers]
         self.size = sum(each) // parts
         self.first = part * self.size
@@ -163,6 +167,6 @@ class Together(Batches):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for batches in zip(*self.samplers):
             drawn = [
-                (epoch, int(start) + index) for start, batch in zip(self.starts, batches) for epoch, index in batch
+                (epoch, start + index) for start, batch in zip(self.starts, batches) for epoch, index in batch
             ]
             yield [drawn[place] for place in self.places]

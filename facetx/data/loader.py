@@ -46,25 +46,10 @@ class Batches(Sampler[list[tuple[int, int]]], ABC):
 
 
 class StepSampler(Batches):
-    """Yields the (epoch, index) pairs of each batch from step ``start`` to ``stop``, across epochs.
+    """Yields the (epoch, index) pairs of each batch from step ``start`` to ``stop``, across epochs."""
 
-    Of each batch it yields part ``part`` of ``parts`` equal ones, for one of several processes.
-    """
-
-    def __init__(
-        self,
-        order: BatchOrder,
-        labels: Ints,
-        batch_size: int,
-        seed: int,
-        start: int,
-        stop: int,
-        part: int = 0,
-        parts: int = 1,
-    ):
-        self.order, self.labels, self.batch_size, self.seed = order, labels, batch_size, seed
-        self.size = batch_size // parts
-        self.first = part * self.size
+    def __init__(self, order: BatchOrder, labels: Ints, batch_size: int, seed: int, start: int, stop: int):
+        self.order, self.labels, self.size, self.seed = order, labels, batch_size, seed
         self.start, self.stop = start, stop
         self.steps_per_epoch = order.steps(labels, batch_size)
 
@@ -75,9 +60,9 @@ class StepSampler(Batches):
         step = self.start
         while step < self.stop:
             epoch, done = divmod(step, self.steps_per_epoch)
-            batches = self.order.epoch(self.labels, self.batch_size, self.seed, epoch)
+            batches = self.order.epoch(self.labels, self.size, self.seed, epoch)
             for batch in islice(batches, done, done + self.stop - step):
-                yield [(epoch, index) for index in batch[self.first : self.first + self.size].tolist()]
+                yield [(epoch, index) for index in batch.tolist()]
                 step += 1
 
 

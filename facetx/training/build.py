@@ -23,7 +23,7 @@ from facetx.config.settings import EvaluatorSettings
 from facetx.data.base import FaceDataset
 from facetx.data.batched import MOVED, STILL
 from facetx.data.digest import NOTHING, overlap
-from facetx.data.joined import UNKNOWN, Joined, Member, Together
+from facetx.data.joined import UNKNOWN, Member, Together, members_of
 from facetx.data.loader import Batches, StepSampler, TrainingItems
 from facetx.data.samplers import SAMPLERS
 from facetx.data.transforms import TRANSFORMS
@@ -89,15 +89,16 @@ class Run:
     def sampler(self, start: int) -> Batches:
         """The batches from step ``start`` to the end."""
         s = self.settings
-        part = rank(), count()
-        if not isinstance(self.dataset, Joined):
-            order = create(SAMPLERS, s.data.sampler)
-            return StepSampler(order, self.dataset.labels, s.train.batch_size, s.seed, start, self.total_steps, *part)
-        members = [
+        each = [
             StepSampler(create(SAMPLERS, s.data.sampler), m.dataset.labels, m.each, s.seed + n, start, self.total_steps)
-            for n, m in enumerate(self.dataset.members)
+            for n, m in enumerate(self.members)
         ]
-        return Together(members, self.dataset.starts, *part)
+        return Together(each, rank(), count())
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """The data sets whose images meet in each batch; most often one."""
+        return members_of(self.dataset, self.settings.train.batch_size)
 
 
 def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
@@ -159,7 +160,7 @@ def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
     groups = parameter_groups(task, settings.optim.weight_decay, rates)
     split = parameters_here(groups)
     optimizer = create(OPTIMIZERS, settings.optim)(groups, lr=settings.optim.lr)
-    members = dataset.members if isinstance(dataset, Joined) else [Member(dataset, settings.train.batch_size)]
+    members = members_of(dataset, settings.train.batch_size)
     order = create(SAMPLERS, settings.data.sampler)
     steps_per_epoch = order.steps(members[0].dataset.labels, members[0].each)
     if task.needs_pairs:

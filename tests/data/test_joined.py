@@ -88,7 +88,7 @@ def test_names_of_the_members_tell_what_is_shared_with_another_set():
 def pairs(start, stop, part=0, parts=1):
     labels = np.zeros(8, np.int64), np.zeros(5, np.int64)
     each = [StepSampler(Shuffled(), those, 4, 7 + n, start, stop) for n, those in enumerate(labels)]
-    return list(Together(each, np.array([0, 8]), part, parts))
+    return list(Together(each, part, parts))
 
 
 def test_each_set_goes_through_its_own_epochs():
