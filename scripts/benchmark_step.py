@@ -29,7 +29,7 @@ class Case:
     """A way to take a step of ViT-P12S8 and CosFace.
 
     Attributes:
-        compile: As ``train.compile``.
+        compile: As ``train.compile``; "graphs" is the whole network, its kernels launched as CUDA graphs.
         args: Of the backbone, beside its sizes.
         inside: Context in which all steps run.
         model: Builds another network than facetx's, of these sizes.
@@ -94,6 +94,7 @@ CASES = {
     "original: float32, plain, eager, dropout 0.1": Case(False, {"dropout": 0.1}, plain_attention, plain=True),
     "whole": Case(compile=True),
     "whole, dropout 0.1": Case(compile=True, args={"dropout": 0.1}),
+    "whole, CUDA graphs": Case(compile="graphs"),
 }
 
 
@@ -134,7 +135,7 @@ def run(case: Case, sizes: dict[str, int], batch: int, args: argparse.Namespace)
         for block in model.blocks if case.model else model.encoder.blocks:
             block.compile()
     elif case.compile:
-        model.compile()
+        model.compile(mode="reduce-overhead" if case.compile == "graphs" else None)
     optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=1e-4, fused=not case.plain)
     images = torch.randint(256, (batch, 3, 112, 112), dtype=torch.uint8, device=args.device)
     labels = torch.randint(args.classes, (batch,), device=args.device)

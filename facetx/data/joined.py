@@ -166,7 +166,5 @@ class Together(Batches):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for batches in zip(*self.samplers):
-            drawn = [
-                (epoch, start + index) for start, batch in zip(self.starts, batches) for epoch, index in batch
-            ]
+            drawn = [(epoch, start + index) for start, batch in zip(self.starts, batches) for epoch, index in batch]
             yield [drawn[place] for place in self.places]
