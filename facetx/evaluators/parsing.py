@@ -42,10 +42,13 @@ DEFINITIONS = {
     "flip": "the logits of an image and of its mirror are averaged",
 }
 PUBLISHED: dict[str, dict[str, tuple[float, float | None]]] = {
-    "LaPa": {"FaRL-B": (93.88, 93.81), "SegFace": (93.03, None)},
-    "CelebAMask-HQ": {"FaRL-B": (89.56, 88.74), "SegFace": (89.22, None)},
+    "LaPa": {"FaRL-B": (93.88, 93.81), "SegFace": (93.03, None), "DML-CSR": (92.38, None)},
+    "CelebAMask-HQ": {"FaRL-B": (89.56, 88.74), "SegFace": (89.22, None), "DML-CSR": (86.1, None)},
 }
-"""Mean F1 on the official test splits in percent: the figure that is quoted, and that of the last epoch."""
+"""Mean F1 on the official test splits in percent: the figure that is quoted, and that of the last epoch.
+
+FaRL's of arXiv 2112.03109 and its logs, SegFace's of arXiv 2412.08647; DML-CSR's (arXiv 2203.14448) as others list it.
+"""
 BEST_EPOCH = "FaRL-B's quoted figure is of the epoch that is best on the test split itself"
 NUMBERS = ("mean_f1", "mean_iou", "pixel_accuracy", "mean_boundary_f1")
 WORST = 10
@@ -182,7 +185,7 @@ class ParsingResult(Result):
     def beside(self, kind: str) -> Table:
         """This result beside published ones of the data set ``kind``."""
         own = (self.name, _percent(self.summary().get("mean_f1", np.nan)), "-")
-        rows = [(who, f"{quoted:.2f}", f"{last:.2f}" if last else "not stated")
+        rows = [(who, f"{quoted:g}", f"{last:g}" if last else "not stated")
                 for who, (quoted, last) in PUBLISHED[kind].items()]  # fmt: skip
         title = f"Published mean F1 on {kind}'s official test split, comparable on that split alone; {BEST_EPOCH}"
         return Table(("model, %", "mean F1", "of its last epoch"), [own, *rows], title)
