@@ -146,7 +146,7 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         ax = axes(figure, (1, len(panels), place), "step", unit)
         ax.set_title(title, fontsize=11, color=INK, loc="left")
         scale = 100.0 if unit == "%" else 1.0
-        lowest = 0.0
+        lowest = highest = 0.0
         for i, key in enumerate(keys):
             points = [(row["step"], scale * row[key]) for row in rows if key in row]
             if points:
@@ -156,9 +156,9 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
                 ax.plot(
                     steps, values, color=color, label=label, linewidth=1.6, marker="o" if few else "", markersize=3.5
                 )
-                lowest = min(lowest, *values)
-        if lowest >= 0:  # SFace's loss is below
-            ax.set_ylim(bottom=0)
+                lowest, highest = min(lowest, *values), max(highest, *values)
+        if lowest >= 0 < highest:  # SFace's loss is below
+            ax.set_ylim(0, 1.05 * highest)  # the line of a number that hardly moves would lie on the frame
         if len(keys) > 1 or not keys[0].startswith("train/"):
             ax.legend(frameon=False, fontsize=9, loc="lower right")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.1e}".replace("e-0", "e-") if value else "0")
