@@ -266,7 +266,7 @@ def arguments() -> argparse.ArgumentParser:
         nargs="+",
         choices=["full", "chunked", "sampled", "cut_cross_entropy"],
         default=[],
-        help="ratios are to the first (default: full and chunked, and the package cut_cross_entropy on a GPU)",
+        help="ratios are to the first (default: full, chunked; on a GPU cut_cross_entropy too where it is installed)",
     )
     command.add_argument("--classes", type=whole(2), help="default: 200,000 on CPU, 1,000,000 on a GPU")
     command.add_argument("--batch", type=whole(1), help="default: 256 on CPU, 1,024 on a GPU")

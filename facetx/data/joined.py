@@ -154,17 +154,17 @@ class Together(Batches):
 
     def __init__(self, samplers: Sequence[StepSampler], part: int = 0, parts: int = 1):
         self.samplers = tuple(samplers)
-        self.starts = np.cumsum([0, *(len(sampler.labels) for sampler in samplers[:-1])]).tolist()
-        each = [sampler.size for sampler in samplers]
-        self.size = sum(each) // parts
-        self.first = part * self.size
-        middles = np.concatenate([(np.arange(count) + 0.5) / count for count in each])
-        self.places = np.argsort(middles, kind="stable")[self.first : self.first + self.size].tolist()
+        self.starts = np.cumsum([0, *(len(sampler.labels) for sampler in samplers[:-1])])
+        self.each = [sampler.size for sampler in samplers]
+        self.size = sum(self.each) // parts
+        middles = np.concatenate([(np.arange(count) + 0.5) / count for count in self.each])
+        self.places = np.argsort(middles, kind="stable")[part * self.size :][: self.size]
 
     def __len__(self) -> int:
         return len(self.samplers[0])
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batches in zip(*self.samplers):
-            drawn = [(epoch, start + index) for start, batch in zip(self.starts, batches) for epoch, index in batch]
-            yield [drawn[place] for place in self.places]
+        for drawn in zip(*(sampler.drawn() for sampler in self.samplers)):
+            epochs = np.repeat([epoch for epoch, _ in drawn], self.each)
+            indices = np.concatenate([start + own for start, (_, own) in zip(self.starts, drawn)])
+            yield list(zip(epochs[self.places].tolist(), indices[self.places].tolist()))

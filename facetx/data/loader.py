@@ -57,12 +57,17 @@ class StepSampler(Batches):
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for epoch, indices in self.drawn():
+            yield [(epoch, index) for index in indices.tolist()]
+
+    def drawn(self) -> Iterator[tuple[int, Ints]]:
+        """The epoch and the item indices (B,) of each batch."""
         step = self.start
         while step < self.stop:
             epoch, done = divmod(step, self.steps_per_epoch)
             batches = self.order.epoch(self.labels, self.size, self.seed, epoch)
             for batch in islice(batches, done, done + self.stop - step):
-                yield [(epoch, index) for index in batch.tolist()]
+                yield epoch, batch
                 step += 1
 
 

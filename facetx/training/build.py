@@ -91,14 +91,9 @@ class Run:
         s = self.settings
         each = [
             StepSampler(create(SAMPLERS, s.data.sampler), m.dataset.labels, m.each, s.seed + n, start, self.total_steps)
-            for n, m in enumerate(self.members)
+            for n, m in enumerate(members_of(self.dataset, s.train.batch_size))
         ]
         return Together(each, rank(), count())
-
-    @property
-    def members(self) -> Sequence[Member]:
-        """The data sets whose images meet in each batch; most often one."""
-        return members_of(self.dataset, self.settings.train.batch_size)
 
 
 def build(settings: Settings, start_from: Checkpoint | None = None) -> Run:
